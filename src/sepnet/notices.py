@@ -1,0 +1,8 @@
+"""Notices to the person at the terminal: always standard error, so that standard output stays the result."""
+
+import sys
+
+
+def notice(text: str) -> None:
+    """Print one line to standard error at once."""
+    print(text, file=sys.stderr, flush=True)
