@@ -1,0 +1,127 @@
+"""Datasets by name: load, fetch, verify."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from sepnet.data import cache, cifar10, sample
+from sepnet.data.cache import FileCheck
+from sepnet.data.containers import read_copy
+from sepnet.data.dataset import Dataset
+from sepnet.data.sources import download
+from sepnet.errors import SepnetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """Where a dataset lies, and where it came from."""
+
+    folder: Path
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """One dataset of the catalogue; ``load`` and ``fetch`` take the path of a local copy, or None."""
+
+    description: str
+    load: Callable[[Path | None], Dataset]
+    fetch: Callable[[Path | None], Fetched]
+    verify: Callable[[], list[FileCheck]]
+
+
+def load(name: str, *, source: Path | None = None) -> Dataset:
+    """Return a dataset, fetching it first when the cache has none.
+
+    Args:
+        name: one of :data:`DATASETS`.
+        source: a local copy to fill the cache from.
+
+    Raises:
+        SepnetError: no such dataset, a cached file has changed, or the dataset cannot be fetched.
+
+    """
+    return _entry(name).load(source)
+
+
+def fetch(name: str, *, source: Path | None = None) -> Fetched:
+    """Put a dataset into the cache unless an intact one is there, and say where it came from.
+
+    A ``source`` is read and checked even when the cache is intact: a bad one is never passed over. A
+    damaged cache is replaced.
+
+    Raises:
+        SepnetError: no such dataset, the source is not the dataset, nothing could be fetched, or the
+            cache cannot be written.
+
+    """
+    return _entry(name).fetch(source)
+
+
+def verify(name: str) -> list[FileCheck]:
+    """Compare each file of a dataset with its checksum: one row a file.
+
+    Raises:
+        SepnetError: no such dataset, or it has not been fetched.
+
+    """
+    return _entry(name).verify()
+
+
+def _entry(name: str) -> DatasetEntry:
+    if name in DATASETS:
+        return DATASETS[name]
+    near = get_close_matches(name, DATASETS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"expected {' or '.join(DATASETS)}"
+    raise SepnetError(f"unknown dataset '{name}': {hint}")
+
+
+def _load_cifar10(source: Path | None) -> Dataset:
+    if source is not None or not cache.exists():
+        _fetch_cifar10(source)
+    return cifar10.to_dataset(cache.read())
+
+
+def _fetch_cifar10(source: Path | None) -> Fetched:
+    copy = None if source is None else read_copy(source)
+    origin = "the cache" if copy is None else f"'{source}'"
+    if not cache.intact():
+        with cache.staging() as place:
+            # Another process may have filled the cache while this one waited for the lock.
+            if not cache.intact():
+                if copy is None:
+                    copy, origin = download(place)
+                cache.store(copy, place)
+    return Fetched(folder=cache.folder(), source=origin)
+
+
+def _load_sample(source: Path | None) -> Dataset:
+    _refuse_source(source)
+    return sample.load()
+
+
+def _fetch_sample(source: Path | None) -> Fetched:
+    _refuse_source(source)
+    return Fetched(folder=sample.folder(), source="the sepnet package")
+
+
+def _refuse_source(source: Path | None) -> None:
+    if source is not None:
+        raise SepnetError(f"'{source}' was given as source, but the sample comes with sepnet: leave --source out")
+
+
+DATASETS = {
+    cifar10.NAME: DatasetEntry(
+        description="60,000 images of 10 classes, 32×32, from a verified cache",
+        load=_load_cifar10,
+        fetch=_fetch_cifar10,
+        verify=cache.verify,
+    ),
+    sample.NAME: DatasetEntry(
+        description="2,500 images of CIFAR-10, embedded in sepnet",
+        load=_load_sample,
+        fetch=_fetch_sample,
+        verify=sample.verify,
+    ),
+}

