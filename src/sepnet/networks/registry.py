@@ -1,10 +1,13 @@
 """Networks by name, and a user's own network by file."""
 
+import ast
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +20,8 @@ from sepnet.networks.base import base
 from sepnet.networks.champion import champion
 from sepnet.networks.published import published
 from sepnet.networks.resnet8 import resnet8
+
+USER_MODULE = "sepnet_user_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,7 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
     """
     options: dict[str, Any] = {"classes": classes, "image_shape": image_shape}
     if name in NETWORKS:
-        return NETWORKS[name].build(**options)
+        return call_builder(NETWORKS[name].build, name, **options)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
         return _from_file(Path(path), attribute, options)
@@ -63,48 +68,96 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
     raise SepnetError(f"unknown network '{name}': {hint}")
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Return a SHA-256 of the model's modules, their settings, and the names and shapes of its tensors.
+def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.Module:
+    """Call a class or function that builds a network, with those of ``options`` that it takes.
 
-    Two models with the same fingerprint have the same layers; their weights may differ.
+    Raises:
+        SepnetError: it fails, or gives no module; ``name`` is named.
+
+    """
+    try:
+        taken = inspect.signature(builder).parameters
+        model = builder(**{key: value for key, value in options.items() if key in taken})
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{key} {value}" for key, value in options.items())
+        raise SepnetError(
+            f"network '{name}' cannot be built with {given}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise SepnetError(f"network '{name}' has type {type(model).__name__}: expected an nn.Module")
+    return model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a SHA-256 of the model's layers: modules and settings, names and shapes of tensors, own code.
+
+    Weights do not count, nor do comments and docstrings. Of code, the classes outside torch and sepnet count;
+    functions that these call do not.
     """
     shapes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
-    return hashlib.sha256(f"{model}\n{shapes}".encode()).hexdigest()
+    classes = {type(module) for module in model.modules()}
+    own = [kind for kind in classes if kind.__module__.split(".")[0] not in ("torch", "sepnet")]
+    code = "".join(sorted(_plain_source(kind) for kind in own))
+    return hashlib.sha256(f"{model}\n{shapes}{code}".encode()).hexdigest()
+
+
+def _plain_source(kind: type) -> str:
+    """Return a class's code without comments and docstrings; its name alone where the source is not known."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return kind.__qualname__
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _from_file(path: Path, attribute: str, options: dict[str, Any]) -> nn.Module:
     if not path.is_file():
         raise SepnetError(f"network file '{path}' does not exist: expected a Python file that defines '{attribute}'")
-    found = getattr(_import(path), attribute, None)
-    if found is None:
-        raise SepnetError(f"'{path}' defines no '{attribute}': name an nn.Module, or a function that returns one")
-    if isinstance(found, nn.Module):
-        return found
-    if not callable(found):
-        raise SepnetError(f"'{path}:{attribute}' is a {type(found).__name__}: expected an nn.Module or a function")
+    with _user_code(path.resolve().parent):
+        found = getattr(_import(path), attribute, None)
+        if found is None:
+            raise SepnetError(f"'{path}' defines no '{attribute}': name an nn.Module, or a function that returns one")
+        if isinstance(found, nn.Module) or not callable(found):
+            return call_builder(lambda: found, f"{path}:{attribute}")
+        return call_builder(found, f"{path}:{attribute}", **options)
+
+
+@contextlib.contextmanager
+def _user_code(folder: Path) -> Iterator[None]:
+    """Run a user's file as ``python FILE`` would, its neighbours importable; what it prints is no result of ours.
+
+    Its neighbours are forgotten afterwards: another folder's file may import others of the same names.
+    """
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
     try:
-        taken = inspect.signature(found).parameters
-        model = found(**{key: value for key, value in options.items() if key in taken})
-    except Exception as error:
-        raise SepnetError(f"'{path}:{attribute}' could not be built: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise SepnetError(f"'{path}:{attribute}' returned a {type(model).__name__}: expected an nn.Module")
-    return model
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and folder in Path(file).parents and not name.startswith(USER_MODULE):
+                del sys.modules[name]
 
 
 def _import(path: Path) -> Any:
-    """Import a Python file by path, with its folder on the search path, as ``python FILE`` does."""
-    module_name = f"sepnet_user_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    """Import a Python file by path; it stays in ``sys.modules``, where its classes' source is looked up."""
+    module_name = f"{USER_MODULE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    sys.path.insert(0, str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise SepnetError(f"'{path}' could not be imported: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+    except (Exception, SystemExit) as error:
+        raise SepnetError(f"'{path}' could not be imported: {type(error).__name__}: {_first_line(error)}") from error
     return module
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
