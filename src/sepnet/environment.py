@@ -1,0 +1,58 @@
+"""The machine a run was made on, in words another person can compare with their own."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sepnet import __version__
+
+
+def describe() -> dict[str, Any]:
+    """Return the processor, the memory, the versions and the thread count of this process."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "sepnet": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": _memory_gib(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
+    }
+
+
+def peak_memory_mib() -> float | None:
+    """Return the most memory this process has held, in MiB, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def processor_capabilities() -> dict[str, Any]:
+    """Return what the processor can do, as PyTorch names it; empty where PyTorch does not tell."""
+    return dict(torch.cpu.get_capabilities()) if hasattr(torch.cpu, "get_capabilities") else {}
+
+
+def _processor() -> str:
+    capabilities = processor_capabilities()
+    extensions = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(name)]
+    name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+    return f"{name} ({', '.join(extensions)})" if extensions else name
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,280 @@
+"""The run directory, and the only code that knows its file names."""
+
+import contextlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from sepnet import environment
+from sepnet.errors import SepnetError
+from sepnet.files import write_atomically
+from sepnet.notices import notice
+from sepnet.training.checkpoint import to_plain
+from sepnet.training.history import Epoch, best, from_csv, to_csv, to_log
+from sepnet.training.recipe import Recipe, recipe_from_dict
+
+CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+LOG = "log.txt"
+HISTORY = "history.csv"
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "weights.safetensors"
+LOGITS = "logits.safetensors"
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that determines a run but the machine. Two runs of one configuration are the same run."""
+
+    network: str
+    fingerprint: str
+    """Of the network's layers; see ``networks.fingerprint``."""
+    data: str
+    validation: str
+    """``test`` or ``holdout``: what the validation figures were measured on."""
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Subtracted from, and divided out of, pixels in 0 … 1."""
+    seed: int
+    device: str
+    precision: str
+    recipe: Recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "recipe": self.recipe.to_dict()}
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML."""
+        return tomli_w.dumps(self.to_dict())
+
+    @staticmethod
+    def from_toml(text: str, *, source: str) -> "RunConfig":
+        """Return the configuration written by :meth:`to_toml`."""
+        try:
+            values: dict[str, Any] = tomllib.loads(text)
+            for name in ("classes", "image_shape", "mean", "std"):
+                values[name] = tuple(values[name])
+            values["recipe"] = recipe_from_dict(values["recipe"], source=source)
+            return RunConfig(**values)
+        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+            raise SepnetError(f"'{source}' is not the configuration of a run ({error}): start a new run") from error
+
+
+class Run:
+    """One training, finished or not, in a folder of its own."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = path
+        self.config = config
+
+    @staticmethod
+    def create(out: Path, name: str, config: RunConfig) -> "Run":
+        """Make the folder ``out/name``, or ``out/name-2`` and so on where it is taken."""
+        if Path(name).name != name or name in ("", ".."):
+            raise SepnetError(f"run name '{name}' is no folder name: expected one without '/'")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path = _make_folder(out, name)
+        except OSError as error:
+            raise SepnetError(
+                f"run folder '{out / name}' could not be made: {error.strerror}; choose another --out"
+            ) from error
+        run = Run(path, config)
+        run.write_config(config)
+        return run
+
+    @staticmethod
+    def open(path: Path) -> "Run":
+        """Return the run in an existing folder."""
+        file = path / CONFIG
+        if not file.is_file():
+            raise SepnetError(f"'{path}' is no run: expected a folder with a {CONFIG}, as `sepnet train` makes")
+        return Run(path, RunConfig.from_toml(_read_text(file), source=str(file)))
+
+    @staticmethod
+    def find(out: Path, config: RunConfig) -> "Run | None":
+        """Return a run of exactly this configuration under ``out``, a finished one first, or None."""
+        found = []
+        for file in sorted(out.glob(f"*/{CONFIG}")):
+            try:
+                run = Run.open(file.parent)
+                if run.config == config:
+                    found.append((run.finished, len(run.history), run))
+            except SepnetError as error:
+                notice(f"passing over {file.parent}: {error}")
+        return max(found, key=lambda entry: entry[:2])[2] if found else None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run against other processes."""
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise SepnetError(f"run '{self.path}' is being trained by another process: wait for it") from None
+
+    def write_config(self, config: RunConfig) -> None:
+        """Set the configuration."""
+        self.config = config
+        write_atomically(self.path / CONFIG, config.to_toml())
+
+    def extend(self, epochs: int) -> None:
+        """Let the run go on to more epochs, and record it."""
+        if epochs < self.config.recipe.epochs:
+            raise SepnetError(
+                f"run '{self.path}' has {self.config.recipe.epochs} epochs, --epochs is {epochs}: "
+                "expected as many or more"
+            )
+        if epochs > self.config.recipe.epochs:
+            self.note_session({"extended": {"from_epochs": self.config.recipe.epochs, "to_epochs": epochs}})
+            self.write_config(replace(self.config, recipe=replace(self.config.recipe, epochs=epochs)))
+
+    def note_session(self, values: dict[str, Any]) -> None:
+        """Append to the record of the machines and moments at which the run was worked on."""
+        sessions = [*self.sessions, {**environment.describe(), **values}]
+        write_atomically(self.path / ENVIRONMENT, json.dumps({"sessions": sessions}, indent=2) + "\n")
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """What :meth:`note_session` recorded."""
+        return list(self._read_json(ENVIRONMENT).get("sessions", []))
+
+    @property
+    def history(self) -> list[Epoch]:
+        """The epochs done so far."""
+        file = self.path / HISTORY
+        if not file.is_file():
+            return []
+        try:
+            return from_csv(_read_text(file))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SepnetError(f"'{file}' is not the history of a run ({error}): train the run again") from error
+
+    def write_history(self, history: list[Epoch]) -> None:
+        """Write the history and the log of the epochs done so far."""
+        write_atomically(self.path / HISTORY, to_csv(history))
+        write_atomically(self.path / LOG, to_log(history, self.config.recipe.epochs))
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where the resumable state lies."""
+        return self.path / CHECKPOINT
+
+    def read_checkpoint(self) -> bytes | None:
+        """Return the resumable state, or None before the first."""
+        return self.checkpoint_path.read_bytes() if self.checkpoint_path.is_file() else None
+
+    def write_checkpoint(self, content: bytes) -> None:
+        """Set the resumable state."""
+        write_atomically(self.checkpoint_path, content)
+
+    def write_outcome(self, weights: dict[str, Tensor], logits: Tensor, labels: Tensor, seconds: float) -> None:
+        """Write the final weights, the logits ``(N, classes)`` on the validation images, and the result."""
+        epochs = str(self.config.recipe.epochs)
+        write_atomically(self.path / WEIGHTS, save_tensors(to_plain(weights), {"epochs": epochs}))
+        tensors = {"logits": logits.float(), "labels": labels}
+        write_atomically(self.path / LOGITS, save_tensors(to_plain(tensors), {"validation": self.config.validation}))
+        history = self.history
+        result = {
+            "epochs": len(history),
+            "validation": self.config.validation,
+            "final_accuracy": history[-1].val_accuracy,
+            "best_accuracy": best(history).val_accuracy,
+            "best_epoch": best(history).epoch,
+            "seconds": round(seconds, 2),
+            "peak_memory_mib": environment.peak_memory_mib(),
+        }
+        write_atomically(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The final figures, empty while the run is unfinished."""
+        return self._read_json(RESULT) if self.finished else {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs of the configuration are done and saved."""
+        return bool(self._read_json(RESULT).get("epochs") == self.config.recipe.epochs)
+
+    def require_finished(self) -> None:
+        """Raise unless the run is finished."""
+        if not self.finished:
+            epochs = self.config.recipe.epochs
+            raise SepnetError(
+                f"run '{self.path}' is not finished, {len(self.history)} of {epochs} epochs are done: "
+                "resume it with `sepnet train … --resume`"
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the epochs done so far."""
+        return sum(epoch.seconds for epoch in self.history)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the final weights, the recipe's average where it keeps one."""
+        return self._read_tensors(WEIGHTS)
+
+    def logits(self) -> tuple[Tensor, Tensor]:
+        """Return the final logits ``(N, classes)`` on the validation images, and their labels ``(N,)``."""
+        tensors = self._read_tensors(LOGITS)
+        if not {"logits", "labels"} <= tensors.keys():
+            raise SepnetError(f"'{self.path / LOGITS}' holds no logits and labels: train the run again")
+        return tensors["logits"], tensors["labels"]
+
+    def correct(self) -> Tensor:
+        """Return which validation images ``(N,)`` the final network classifies right."""
+        logits, labels = self.logits()
+        return torch.eq(logits.argmax(1), labels)
+
+    def _read_tensors(self, name: str) -> dict[str, Tensor]:
+        file = self.path / name
+        if not file.is_file():
+            raise SepnetError(f"run '{self.path}' has no {name}: resume it to its end with --resume")
+        try:
+            return load_tensors(file.read_bytes())
+        except SafetensorError as error:
+            raise SepnetError(f"'{file}' is not a safetensors file ({error}): train the run again") from error
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        if not file.is_file():
+            return {}
+        try:
+            values: dict[str, Any] = json.loads(_read_text(file))
+        except ValueError as error:
+            raise SepnetError(f"'{file}' is not JSON ({error}): train the run again") from error
+        return values
+
+
+def _make_folder(out: Path, name: str) -> Path:
+    """Make ``out/name``, or ``out/name-2`` and so on where it is taken; two processes get two folders."""
+    for number in itertools.count(1):
+        path = out / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("there is no last number")
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise SepnetError(f"'{file}' is not text ({error.reason}): train the run again") from error

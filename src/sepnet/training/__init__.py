@@ -1,0 +1,1 @@
+"""Training: a network and a dataset by a recipe into a run."""

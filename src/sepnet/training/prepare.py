@@ -1,0 +1,83 @@
+"""What happens to a network before its first step: the recipe's settings, its weights, its optimizer."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sepnet.errors import SepnetError
+from sepnet.training.recipe import Recipe
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def apply_norm_settings(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Set batch norm's epsilon and momentum where the recipe names them; return the model."""
+    for module in model.modules():
+        if isinstance(module, BATCH_NORMS):
+            module.eps = module.eps if recipe.norm_eps is None else recipe.norm_eps
+            module.momentum = module.momentum if recipe.norm_momentum is None else recipe.norm_momentum
+    return model
+
+
+@torch.no_grad()
+def initialize(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Draw the weights anew as the recipe says, from PyTorch's global generator; return the model."""
+    if recipe.initializer == "default":
+        return model
+    for module in model.modules():
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+            _glorot_uniform(module)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+def _glorot_uniform(layer: nn.Module) -> None:
+    """Draw a layer's weight from ±√(6 / (fan in + fan out)), the fans as Keras counts them.
+
+    A depthwise kernel has the shape (kernel, channels, multiplier) there, so its fan in is kernel × channels.
+    (Glorot and Bengio 2010, equation 16.)
+    """
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    taps = math.prod(weight.shape[2:])
+    fans = taps * (weight.shape[0] + weight.shape[1])
+    if isinstance(layer, CONVOLUTIONS) and layer.groups == layer.in_channels > 1:
+        fans = taps * (layer.in_channels + layer.out_channels // layer.in_channels)
+    limit = math.sqrt(6 / fans)
+    weight.uniform_(-limit, limit)
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer; weights of convolutions and dense layers decay, vectors do not."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise SepnetError("the network has no trainable parameter: expected at least one")
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "adam":
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), eps=recipe.eps, fused=True)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+
+
+def pixel_statistics(images: Tensor, recipe: Recipe) -> tuple[list[float], list[float]]:
+    """Return mean and deviation per channel, in shares of 255, that the recipe's normalization subtracts.
+
+    Exact, from the histogram of ``images`` ``(N, C, H, W)``.
+    """
+    channels = images.shape[1]
+    if recipe.normalize == "unit":
+        return [0.0] * channels, [1.0] * channels
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(channels):
+        share = torch.bincount(images[:, channel].flatten(), minlength=256).double() / images[:, channel].numel()
+        mean = float(share @ values)
+        means.append(mean)
+        deviations.append(math.sqrt(float(share @ (values - mean) ** 2)) or 1.0)
+    return means, deviations
