@@ -1,0 +1,226 @@
+"""Receptive fields as interval arithmetic: which input pixels each unit of a tensor can see.
+
+The arithmetic is that of Araujo, Norris and Sim 2019, "Computing receptive fields of convolutional neural
+networks" (Distill), carried per axis and with offsets. Nothing is clipped to the image.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+HEIGHT, WIDTH = 0, 1
+AXES = (HEIGHT, WIDTH)
+
+
+class FieldError(Exception):
+    """An operation whose receptive field is not one interval with one jump; the message says why."""
+
+
+class Span(NamedTuple):
+    """Which input pixels the units see along one axis.
+
+    Unit ``i`` sees the pixels ``low + jump * i`` to ``high + jump * i``, both included. A jump of 0 means that
+    every unit sees the same pixels.
+    """
+
+    low: int
+    high: int
+    jump: int
+
+    @property
+    def size(self) -> int:
+        """The receptive field, in pixels."""
+        return self.high - self.low + 1
+
+    def window(self, kernel: int, stride: int, padding: int, dilation: int) -> "Span":
+        """Return the span after a sliding window with ``padding`` positions before the first."""
+        low = self.low - padding * self.jump
+        high = self.high + ((kernel - 1) * dilation - padding) * self.jump
+        return Span(low, high, self.jump * stride)
+
+    def pick(self, start: int, step: int) -> "Span":
+        """Return the span of the positions ``start``, ``start + step``, …; a negative start is padding."""
+        return Span(self.low + start * self.jump, self.high + start * self.jump, self.jump * step)
+
+    def hull(self, count: int) -> "Span":
+        """Return the span of a unit that sees all of ``count`` positions: global pooling, a dense layer."""
+        return Span(self.low, self.high + (count - 1) * self.jump, 0)
+
+
+class Factor(NamedTuple):
+    """``size`` positions of a tensor dimension: along an image axis, or, for ``None``, along none."""
+
+    size: int
+    axis: int | None
+
+
+Dim = tuple[Factor, ...]
+
+
+def free(size: int) -> Dim:
+    """Return a dimension of ``size`` positions along no image axis."""
+    return (Factor(size, None),)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The receptive fields of all units of one tensor.
+
+    ``spans`` holds one :class:`Span` for the image's height and one for its width. ``dims`` says, for each
+    dimension of the tensor, which image axes run along it, slowest first: an image ``(N, C, H, W)`` has
+    none, none, height, width, and its flattened form has one dimension with channel, height and width.
+    """
+
+    spans: tuple[Span, ...]
+    dims: tuple[Dim, ...]
+
+    @classmethod
+    def of_image(cls, shape: Sequence[int]) -> "Field":
+        """Return the field of the image ``(N, C, H, W)`` itself: each unit sees its own pixel."""
+        batch, channels, height, width = shape
+        spatial = ((Factor(height, HEIGHT),), (Factor(width, WIDTH),))
+        return normal((Span(0, 0, 1), Span(0, 0, 1)), (free(batch), free(channels), *spatial))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor."""
+        return tuple(prod(factor.size for factor in dim) for dim in self.dims)
+
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """Height and width of what a unit sees, in pixels, unclipped."""
+        return self.spans[HEIGHT].size, self.spans[WIDTH].size
+
+    def axes(self, dims: Iterable[int]) -> set[int]:
+        """Return the image axes that run along any of ``dims``."""
+        return {factor.axis for dim in dims for factor in self.dims[dim] if factor.axis is not None}
+
+    def count(self, axis: int) -> int:
+        """Return the number of positions along an image axis: 1 when no dimension carries it."""
+        sizes = [factor.size for dim in self.dims for factor in dim if factor.axis == axis]
+        return sizes[0] if sizes else 1
+
+    def window(self, dim: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> "Field":
+        """Return the field after a sliding window along ``dim`` that leaves ``size`` positions.
+
+        Raises:
+            FieldError: image positions were flattened into ``dim``.
+
+        """
+        axis = self.axis_of(dim)
+        if axis is None:
+            return self.resize(dim, size)
+        return self._along(axis, self.spans[axis].window(kernel, stride, padding, dilation), dim, size)
+
+    def pick(self, dim: int, size: int, start: int, step: int = 1) -> "Field":
+        """Return the field of ``size`` positions along ``dim`` from ``start`` on, ``step`` apart.
+
+        Raises:
+            FieldError: image positions were flattened into ``dim``.
+
+        """
+        axis = self.axis_of(dim)
+        if axis is None:
+            return self.resize(dim, size)
+        return self._along(axis, self.spans[axis].pick(start, step), dim, size)
+
+    def mix(self, dims: Iterable[int]) -> "Field":
+        """Return the field after an operation in which every unit sees all positions along ``dims``."""
+        mixed = self.axes(dims)
+        spans = (span.hull(self.count(axis)) if axis in mixed else span for axis, span in enumerate(self.spans))
+        return normal(tuple(spans), self.dims)
+
+    def resize(self, dim: int, size: int) -> "Field":
+        """Return the field with ``size`` positions along ``dim``, which carries no image axis of its own."""
+        return self._with_dims({dim: free(size)})
+
+    def drop(self, dims: Iterable[int]) -> "Field":
+        """Return the field without ``dims``."""
+        gone = set(dims)
+        return normal(self.spans, tuple(dim for index, dim in enumerate(self.dims) if index not in gone))
+
+    def insert(self, dim: int) -> "Field":
+        """Return the field with a new dimension of one position before ``dim``."""
+        return normal(self.spans, (*self.dims[:dim], (), *self.dims[dim:]))
+
+    def permute(self, order: Sequence[int]) -> "Field":
+        """Return the field with its dimensions in another order."""
+        return normal(self.spans, tuple(self.dims[dim] for dim in order))
+
+    def reshape(self, shape: Sequence[int]) -> "Field":
+        """Return the field of the same units, in the same order, under another shape.
+
+        Raises:
+            FieldError: the new shape cuts an image axis in pieces.
+
+        """
+        waiting = list(_joined(factor for dim in self.dims for factor in dim))
+        return normal(self.spans, tuple(_take(waiting, size) for size in shape))
+
+    def axis_of(self, dim: int) -> int | None:
+        """Return the image axis along ``dim``, or ``None``.
+
+        Raises:
+            FieldError: image positions were flattened into ``dim``.
+
+        """
+        factors = self.dims[dim]
+        if len(factors) == 1:
+            return factors[0].axis
+        if any(factor.size > 1 for factor in factors if factor.axis is not None):
+            raise FieldError("it works along a dimension into which image positions were flattened")
+        return None
+
+    def _along(self, axis: int, span: Span, dim: int, size: int) -> "Field":
+        spans = tuple(span if index == axis else old for index, old in enumerate(self.spans))
+        return Field(spans, self.dims)._with_dims({dim: (Factor(size, axis),)})
+
+    def _with_dims(self, changed: dict[int, Dim]) -> "Field":
+        dims = tuple(changed.get(index, dim) for index, dim in enumerate(self.dims))
+        return normal(self.spans, dims)
+
+
+def normal(spans: tuple[Span, ...], dims: tuple[Dim, ...]) -> Field:
+    """Return the field in its one normal form: an axis is carried by a dimension, or has jump 0, not both."""
+    carried = {factor.axis for dim in dims for factor in dim}
+    spans = tuple(span if axis in carried else Span(span.low, span.high, 0) for axis, span in enumerate(spans))
+    moving = {axis for axis, span in enumerate(spans) if span.jump != 0}
+
+    def relabelled(dim: Dim) -> Iterable[Factor]:
+        return (Factor(factor.size, factor.axis if factor.axis in moving else None) for factor in dim)
+
+    return Field(spans, tuple(_joined(relabelled(dim)) for dim in dims))
+
+
+def _joined(factors: Iterable[Factor]) -> Dim:
+    """Join neighbours along no axis, and leave out those of one position."""
+    joined: list[Factor] = []
+    for factor in factors:
+        if factor == Factor(1, None):
+            continue
+        if factor.axis is None and joined and joined[-1].axis is None:
+            joined[-1] = Factor(joined[-1].size * factor.size, None)
+        else:
+            joined.append(factor)
+    return tuple(joined)
+
+
+def _take(waiting: list[Factor], size: int) -> Dim:
+    """Remove from the front of ``waiting`` what fills a dimension of ``size`` positions."""
+    taken: list[Factor] = []
+    if size == 1 and waiting and waiting[0].size == 1:
+        return (waiting.pop(0),)
+    while size > 1:
+        factor = waiting.pop(0)
+        if size % factor.size == 0:
+            if factor.size > 1:
+                taken.append(factor)
+            size //= factor.size
+        elif factor.axis is None and factor.size % size == 0:
+            taken.append(Factor(size, None))
+            waiting.insert(0, Factor(factor.size // size, None))
+            size = 1
+        else:
+            raise FieldError("it cuts an image axis in pieces")
+    return tuple(taken)

@@ -1,0 +1,130 @@
+"""An anatomy as text, Markdown or JSON."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sepnet.anatomy.anatomy import Anatomy, Layer
+
+Column = tuple[str, Callable[[Layer], str]]
+
+
+def to_json(anatomy: Anatomy) -> str:
+    """Return the anatomy as JSON, one layer a line."""
+    document = anatomy.to_dict()
+    layers = ",\n    ".join(json.dumps(layer) for layer in document["layers"])
+    return (
+        f'{{\n  "network": {json.dumps(document["network"])},\n  "input": {json.dumps(document["input"])},\n'
+        f'  "layers": [\n    {layers}\n  ],\n  "totals": {json.dumps(document["totals"])}\n}}'
+    )
+
+
+def to_markdown(anatomy: Anatomy) -> str:
+    """Return the anatomy as a Markdown table, its heading and its totals."""
+    columns = _columns(anatomy)
+    totals = [f"- {line}" for line in _totals(anatomy)]
+    rows = [
+        "| " + " | ".join(header for header, _ in columns) + " |",
+        "| " + " | ".join("---" if place < 2 else "--:" for place in range(len(columns))) + " |",
+        *("| " + " | ".join(cell(layer) for _, cell in columns) + " |" for layer in anatomy.layers),
+    ]
+    return "\n".join([f"**{_heading(anatomy)}**", "", *rows, "", *totals])
+
+
+def to_text(anatomy: Anatomy, width: int = 100) -> str:
+    """Return the anatomy as a plain table at most ``width`` characters wide, without colour.
+
+    Beside the receptive field stands the share of the image that it covers. Where the width does not hold all
+    columns, the jump goes first, then the split of the parameters; then name and kind share a column and fold.
+    """
+    table = next((table for table in _tables(anatomy) if _width_of(table) <= width), None)
+    if table is None:
+        *_, table = _tables(anatomy)
+    lines = [_heading(anatomy), "", *_print(table, width).splitlines(), "", *_totals(anatomy)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(anatomy: Anatomy) -> list[Column]:
+    return [
+        ("layer", lambda layer: layer.name),
+        ("kind", lambda layer: layer.kind),
+        ("output", lambda layer: _times(layer.output) if layer.output else "–"),
+        ("receptive field", lambda layer: _field(layer, anatomy)),
+        ("jump", lambda layer: _times(layer.jump)),
+        ("trainable", lambda layer: f"{layer.trainable:,}"),
+        ("other", lambda layer: f"{layer.non_trainable:,}"),
+        ("MACs", lambda layer: f"{layer.macs:,}"),
+    ]
+
+
+def _tables(anatomy: Anatomy) -> list[Table]:
+    """Return the same table from the widest to the narrowest, whose first column folds."""
+    name, kind, output, field, jump, trainable, other, macs = _columns(anatomy)
+    parameters: Column = ("parameters", lambda layer: f"{layer.trainable + layer.non_trainable:,}")
+    both: Column = ("layer", lambda layer: f"{layer.name} {layer.kind}")
+    choices = [
+        [name, kind, output, field, jump, trainable, other, macs],
+        [name, kind, output, field, trainable, other, macs],
+        [name, kind, output, field, parameters, macs],
+        [both, output, field, parameters, macs],
+    ]
+    return [_table(columns, anatomy) for columns in choices]
+
+
+def _table(columns: list[Column], anatomy: Anatomy) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for header, _ in columns:
+        words = header in ("layer", "kind")
+        table.add_column(
+            header.replace(" ", "\n"),
+            justify="left" if words else "right",
+            overflow="fold" if words else "ellipsis",
+            no_wrap=not words,
+        )
+    for layer in anatomy.layers:
+        table.add_row(*(Text(cell(layer)) for _, cell in columns))
+    return table
+
+
+def _width_of(table: Table) -> int:
+    console = _console(width=10_000)
+    return console.measure(table).maximum
+
+
+def _print(table: Table, width: int) -> str:
+    console = _console(width)
+    console.print(table)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def _console(width: int) -> Console:
+    return Console(file=StringIO(), width=width, color_system=None, force_terminal=False, highlight=False)
+
+
+def _heading(anatomy: Anatomy) -> str:
+    return f"{anatomy.network}, for an image {_times(anatomy.input)}"
+
+
+def _totals(anatomy: Anatomy) -> list[str]:
+    peak = anatomy.peak_activation
+    return [
+        f"parameters: {anatomy.parameters:,} ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} other)",
+        f"MACs: {anatomy.macs:,} an image",
+        f"peak activation: {peak.values:,} values, at layer {peak.layer}",
+    ]
+
+
+def _field(layer: Layer, anatomy: Anatomy) -> str:
+    if not layer.output:
+        return "–"
+    return f"{_times(layer.receptive_field)} {layer.share_of(anatomy.input):4.0%}"
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return "×".join(map(str, sizes))

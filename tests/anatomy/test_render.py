@@ -1,0 +1,63 @@
+"""The three forms of a summary."""
+
+import json
+
+import pytest
+from torch import nn
+
+from sepnet.anatomy import Layer, to_json, to_markdown, to_text, trace
+from sepnet.networks import NETWORKS, build
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_text_keeps_to_its_width_and_cuts_no_number(network: str, width: int) -> None:
+    anatomy = trace(build(network), name=network)
+    text = to_text(anatomy, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert "\x1b" not in text
+    for layer in anatomy.layers:
+        assert f"{layer.macs:,}" in text
+
+
+def test_text_shows_share_and_totals() -> None:
+    text = to_text(trace(build("published"), name="published"))
+    assert "74×74 100%" in text
+    assert "parameters: 96,009 (93,865 trainable, 2,144 other)" in text
+
+
+def test_json_is_the_documents_form() -> None:
+    anatomy = trace(build("base"), name="base")
+    document = json.loads(to_json(anatomy))
+    assert document == anatomy.to_dict()
+    assert list(document) == ["network", "input", "layers", "totals"]
+    assert document["input"] == [3, 32, 32]
+    assert document["layers"][0] == {
+        "name": "0",
+        "kind": "convolution",
+        "output": [48, 32, 32],
+        "receptive_field": [3, 3],
+        "jump": [1, 1],
+        "trainable": 1344,
+        "non_trainable": 0,
+        "macs": 1_327_104,
+    }
+    assert document["totals"] == {
+        "trainable": 1_172_410,
+        "non_trainable": 0,
+        "parameters": 1_172_410,
+        "macs": 55_145_472,
+    }
+
+
+def test_markdown_has_one_line_a_layer() -> None:
+    anatomy = trace(build("resnet8"), name="resnet8")
+    table = [line for line in to_markdown(anatomy).splitlines() if line.startswith("|")]
+    assert len(table) == len(anatomy.layers) + 2
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_share_of_the_image_is_clipped_per_axis() -> None:
+    layer: Layer = trace(nn.Sequential(nn.Conv2d(3, 4, (9, 3), padding=(4, 0))), (3, 6, 12)).layers[0]
+    assert layer.share_of((3, 6, 12)) == pytest.approx(3 / 12)
