@@ -1,0 +1,297 @@
+"""A budget in, a list of violations out."""
+
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from sepnet.anatomy import Anatomy, Convolution, Layer
+from sepnet.errors import SepnetError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a network has to keep. A rule that is False or None is not judged."""
+
+    name: str = "custom"
+    separable_only: bool = False
+    """Every convolution belongs to a depthwise → pointwise pair. A norm, activation or dropout between the two
+    is accepted with a note."""
+    strict: bool = False
+    """``separable_only``, and nothing may stand between the two, as in Keras's ``SeparableConv2D``."""
+    batch_norm: bool = False
+    """Batch norm is used."""
+    dropout: bool = False
+    """Dropout is used, each rate above 0 and at most ``max_dropout``."""
+    max_dropout: float = 0.5
+    parameters_below: int | None = None
+    """Keras's count: trainable parameters and moving statistics."""
+    macs_below: int | None = None
+    """Multiplications of convolutions and dense layers for one image."""
+    activation_bytes_below: int | None = None
+    """Peak of the tensors alive at once while one image runs layer by layer; activations, norms and dropout
+    work in place."""
+    bytes_per_value: int = 4
+    """Of an activation: 4 for float32, 1 for int8."""
+    receptive_field_at_least: int | None = None
+    """Of the network's output, in pixels, on either axis."""
+    receptive_field_at_most: int | None = None
+    allowed_layers: tuple[str, ...] | None = None
+    """Kinds, as ``sepnet summary`` names them."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.type)
+        if not 0 < self.max_dropout < 1:
+            raise SepnetError(f"rules: max_dropout is {self.max_dropout}: expected a number between 0 and 1")
+        if not self.judges():
+            raise SepnetError(f"rules '{self.name}' judge nothing: expected at least one of {', '.join(_JUDGES)}")
+
+    def judges(self) -> list[Callable[[Anatomy, "Rules"], "Result"]]:
+        """Return what judges each rule that is set."""
+        return [
+            judge
+            for name, judge in _JUDGES.items()
+            if getattr(self, name) not in (None, False) or (name == "separable_only" and self.strict)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A layer that breaks a rule, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One rule's judgement: the measured value in words, and by how much a number is over its limit."""
+
+    rule: str
+    kept: bool
+    measured: str
+    over: int | None = None
+    violations: tuple[Violation, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A network judged by rules."""
+
+    network: str
+    name: str
+    """Of the rules."""
+    results: tuple[Result, ...]
+
+    @property
+    def kept(self) -> bool:
+        """Whether every rule is kept."""
+        return all(result.kept for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        results = [asdict(result) for result in self.results]
+        return {"network": self.network, "rules": self.name, "kept": self.kept, "results": results}
+
+    def __str__(self) -> str:
+        verdict = "keeps" if self.kept else "breaks"
+        lines = [f"{self.network} {verdict} the rules '{self.name}'"]
+        for result in self.results:
+            lines.append(f"{'kept  ' if result.kept else 'BROKEN'}  {result.rule}: {result.measured}")
+            lines += [f"          {violation.layer}: {violation.reason}" for violation in result.violations]
+            lines += [f"          note: {note}" for note in result.notes]
+        return "\n".join(lines)
+
+
+def check(anatomy: Anatomy, rules: Rules) -> Report:
+    """Judge a network by every rule that is set."""
+    results = tuple(judge(anatomy, rules) for judge in rules.judges())
+    return Report(network=anatomy.network, name=rules.name, results=results)
+
+
+def load_rules(name: str) -> Rules:
+    """Return the preset called ``name``, or the rules in the TOML file at that path.
+
+    Raises:
+        SepnetError: no such preset or file, an unknown key, or a value of the wrong kind.
+
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    if not name.endswith(".toml"):
+        raise SepnetError(f"unknown rules '{name}': expected {', '.join(PRESETS)}, or a .toml file")
+    try:
+        values = tomllib.loads(Path(name).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SepnetError(f"rules file '{name}' could not be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SepnetError(f"rules file '{name}' is not TOML: {error}") from error
+    known = {field.name for field in fields(Rules)}
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(sorted(known))}"
+            raise SepnetError(f"{name}: unknown key '{key}': {hint}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return Rules(**{"name": Path(name).stem, **values})
+    except SepnetError as error:
+        raise SepnetError(f"{name}: {error}") from None
+
+
+def _judge_separable(anatomy: Anatomy, rules: Rules) -> Result:
+    broken = tuple(
+        Violation(layer=convolution.name, reason=reason)
+        for convolution in anatomy.convolutions
+        if (reason := _why_not_separable(convolution, strict=rules.strict))
+    )
+    count = len(anatomy.convolutions)
+    kept = count > 0 and not broken
+    measured = f"{count - len(broken)} of {count} convolutions are depthwise → pointwise pairs"
+    notes = tuple(
+        f"{convolution.name} has {', '.join(convolution.between)} between depthwise and pointwise"
+        for convolution in anatomy.convolutions
+        if convolution.paired and not convolution.strict and not rules.strict
+    )
+    name = "separable only (strict)" if rules.strict else "separable only"
+    return Result(rule=name, kept=kept, measured=measured, violations=broken, notes=notes)
+
+
+def _why_not_separable(convolution: Convolution, *, strict: bool) -> str | None:
+    if strict and convolution.paired and not convolution.strict:
+        return f"{', '.join(convolution.between)} between depthwise and pointwise"
+    return convolution.reason
+
+
+def _judge_batch_norm(anatomy: Anatomy, rules: Rules) -> Result:  # noqa: ARG001
+    count = sum(layer.kind == "batch norm" for layer in anatomy.layers)
+    measured = _layers(count) + ("" if count else ", expected at least 1")
+    return Result(rule="batch norm", kept=count > 0, measured=measured)
+
+
+def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
+    rates = [(layer.name, layer.dropout_rate) for layer in anatomy.layers if layer.dropout_rate is not None]
+    broken = tuple(
+        Violation(layer=name, reason=f"dropout rate {rate:g}, expected above 0 and at most {rules.max_dropout:g}")
+        for name, rate in rates
+        if not 0 < rate <= rules.max_dropout
+    )
+    listed = ", ".join(f"{rate:g}" for rate in sorted({rate for _, rate in rates}))
+    measured = f"{_layers(len(rates))}, rates {listed}" if rates else "0 layers, expected at least 1"
+    return Result(rule="dropout", kept=bool(rates) and not broken, measured=measured, violations=broken)
+
+
+def _judge_parameters(anatomy: Anatomy, rules: Rules) -> Result:
+    split = f" ({anatomy.trainable:,} trainable and {anatomy.non_trainable:,} not)"
+    heaviest = max(anatomy.layers, key=lambda layer: layer.trainable + layer.non_trainable)
+    blamed = Violation(layer=heaviest.name, reason=f"holds most, {heaviest.trainable + heaviest.non_trainable:,}")
+    return _below("parameters", anatomy.parameters, rules.parameters_below, blamed, detail=split)
+
+
+def _judge_macs(anatomy: Anatomy, rules: Rules) -> Result:
+    heaviest = max(anatomy.layers, key=lambda layer: layer.macs)
+    blamed = Violation(layer=heaviest.name, reason=f"takes most, {heaviest.macs:,}")
+    return _below("MACs", anatomy.macs, rules.macs_below, blamed)
+
+
+def _judge_activations(anatomy: Anatomy, rules: Rules) -> Result:
+    peak = anatomy.peak_activation
+    blamed = Violation(layer=peak.layer, reason=f"is where {peak.values:,} values are alive at once")
+    detail = f" bytes at {rules.bytes_per_value} a value, in {peak.layer}"
+    measured = peak.values * rules.bytes_per_value
+    return _below("peak activation memory", measured, rules.activation_bytes_below, blamed, detail=detail)
+
+
+def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detail: str = "") -> Result:
+    assert limit is not None
+    if value < limit:
+        return Result(rule=rule, kept=True, measured=f"{value:,}{detail}, below {limit:,}")
+    measured = f"{value:,}{detail}, {value - limit:,} over: expected below {limit:,}"
+    return Result(rule=rule, kept=False, measured=measured, over=value - limit, violations=(blamed,))
+
+
+def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> Result:
+    output, limit = _output(anatomy), rules.receptive_field_at_least
+    assert limit is not None
+    under = limit - min(output.receptive_field)
+    return _field_result(output, f"at least {limit}", f"{under} short", kept=under <= 0, over=under)
+
+
+def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> Result:
+    output, limit = _output(anatomy), rules.receptive_field_at_most
+    assert limit is not None
+    over = max(output.receptive_field) - limit
+    return _field_result(output, f"at most {limit}", f"{over} over", kept=over <= 0, over=over)
+
+
+def _field_result(output: Layer, limit: str, by: str, *, kept: bool, over: int) -> Result:
+    size = "×".join(map(str, output.receptive_field))
+    rule = f"receptive field {limit}"
+    if kept:
+        return Result(rule=rule, kept=True, measured=size)
+    violation = Violation(layer=output.name, reason=f"the output sees {size} pixels")
+    return Result(rule=rule, kept=False, measured=f"{size}, {by}", over=over, violations=(violation,))
+
+
+def _judge_layers(anatomy: Anatomy, rules: Rules) -> Result:
+    allowed = rules.allowed_layers or ()
+    broken = tuple(
+        Violation(layer=layer.name, reason=f"{layer.kind}, allowed are {', '.join(allowed)}")
+        for layer in anatomy.layers
+        if layer.kind not in (*allowed, "unused")
+    )
+    measured = f"{len(anatomy.layers) - len(broken)} of {len(anatomy.layers)} layers are of an allowed kind"
+    return Result(rule="allowed layers", kept=not broken, measured=measured, violations=broken)
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer" if count == 1 else f"{count} layers"
+
+
+def _output(anatomy: Anatomy) -> Layer:
+    return [layer for layer in anatomy.layers if layer.kind != "unused"][-1]
+
+
+_JUDGES: dict[str, Callable[[Anatomy, Rules], Result]] = {
+    "separable_only": _judge_separable,
+    "batch_norm": _judge_batch_norm,
+    "dropout": _judge_dropout,
+    "parameters_below": _judge_parameters,
+    "macs_below": _judge_macs,
+    "activation_bytes_below": _judge_activations,
+    "receptive_field_at_least": _judge_smallest_field,
+    "receptive_field_at_most": _judge_largest_field,
+    "allowed_layers": _judge_layers,
+}
+
+
+def _check_type(name: str, value: Any, annotation: Any) -> None:
+    """Raise unless ``value`` fits the field; a count has to be above 0."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType]
+    if value is None and len(kinds) < len(get_args(annotation)):
+        return
+    words = {bool: "true or false", int: "a whole number above 0", float: "a number", str: "a text"}
+    expected = words.get(kinds[0], "a list of texts")
+    if kinds[0] is bool:
+        fits = isinstance(value, bool)
+    elif kinds[0] is int:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    elif kinds[0] is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    elif kinds[0] is str:
+        fits = isinstance(value, str)
+    else:
+        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if not fits:
+        raise SepnetError(f"rules: {name} is {value!r}: expected {expected}")
+
+
+PRESETS = {
+    "assignment": Rules(name="assignment", separable_only=True, batch_norm=True, dropout=True, parameters_below=100_000)
+}
+"""``assignment`` is the founding case: separable only, batch norm, dropout, under 100,000 parameters."""
