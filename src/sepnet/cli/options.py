@@ -1,0 +1,41 @@
+"""Options that several subcommands take, and how a result is printed."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from sepnet.errors import SepnetError
+
+NETWORK_HELP = "base, published, champion, resnet8, or your own as path/to/file.py:name."
+
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
+ImageSizeOption = Annotated[
+    str, typer.Option("--image-size", metavar="H[xW]", help="Height and width of an image in pixels.")
+]
+ChannelsOption = Annotated[int, typer.Option("--channels", min=1, help="Channels of an image.")]
+ClassesOption = Annotated[int, typer.Option("--classes", min=1, help="Classes to tell apart.")]
+
+
+class TextOrJson(StrEnum):
+    """How a result is written."""
+
+    text = "text"
+    json = "json"
+
+
+FormatOption = Annotated[TextOrJson, typer.Option("--format", help="How the result is written.")]
+
+
+def image_shape(size: str, channels: int) -> tuple[int, int, int]:
+    """Return ``(C, H, W)`` from ``32`` or ``32x48``."""
+    parts = size.lower().replace("×", "x").split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise SepnetError(f"image size '{size}' is not understood: expected pixels as 32 or, height first, 32x48")
+    return channels, int(parts[0]), int(parts[-1])
+
+
+def print_json(value: Any) -> None:
+    """Print plain values as JSON on standard output."""
+    print(json.dumps(value, indent=2))

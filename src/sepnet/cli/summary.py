@@ -1,0 +1,44 @@
+"""``sepnet summary``."""
+
+import shutil
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import ChannelsOption, ClassesOption, ImageSizeOption, NetworkArgument, image_shape
+
+
+class SummaryFormat(StrEnum):
+    """How the layers are written."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+
+
+def command(
+    network: NetworkArgument,
+    form: Annotated[SummaryFormat, typer.Option("--format", help="How the layers are written.")] = SummaryFormat.text,
+    image_size: ImageSizeOption = "32",
+    channels: ChannelsOption = 3,
+    classes: ClassesOption = 10,
+) -> None:
+    """Show a network's layers: output size, receptive field, parameters and MACs of each.
+
+    The receptive field is unclipped, in pixels of the image, with the share of the image it covers beside it.
+    MACs are the multiplications of convolutions and dense layers for one image. Parameters are Keras's count:
+    trainable, and the moving statistics of batch norm beside them.
+    """
+    from sepnet import api
+    from sepnet.anatomy import to_json, to_markdown, to_text
+
+    anatomy = api.summary(network, image_shape=image_shape(image_size, channels), classes=classes)
+    if form is SummaryFormat.json:
+        print(to_json(anatomy))
+    elif form is SummaryFormat.markdown:
+        print(to_markdown(anatomy))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+        print(to_text(anatomy, width))

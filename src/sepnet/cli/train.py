@@ -1,0 +1,86 @@
+"""``sepnet train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, print_json
+
+DataOption = Annotated[str, typer.Option(metavar="cifar10|sample", help="The dataset.")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(metavar="published|champion|FILE.toml", help="How to train; the network's own unless given."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto takes a GPU if there is one."),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(metavar="auto|bf16|fp32", help="Of products; auto is bf16 where the processor computes in it."),
+]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="test|holdout",
+        help="Score after each epoch on the test images, as the assignment does, or on a tenth of the training "
+        "images held out: the only one to choose anything by. Default: test.",
+    ),
+]
+OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that runs are kept in.")]
+
+
+def command(
+    network: NetworkArgument,
+    data: DataOption = "sample",
+    recipe: RecipeOption = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
+    lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random; 0 unless given.")] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    validation: ValidationOption = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the run's folder, NETWORK-DATA unless given; a taken one gets a number."),
+    ] = None,
+    out: OutOption = Path("runs"),
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run of that name; --epochs may be more than it had."),
+    ] = False,
+    form: FormatOption = TextOrJson.text,
+) -> None:
+    """Train a network on a dataset by a recipe into a run folder.
+
+    Ctrl-C saves and stops; a run stopped in any way goes on with --resume to the same final weights.
+    """
+    from sepnet import api
+
+    run = api.train(
+        network,
+        data,
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        seed=seed,
+        device=device,
+        precision=precision,
+        validation=validation,
+        name=name,
+        out=out,
+        resume=resume,
+    )
+    result = run.result
+    if form is TextOrJson.json:
+        print_json({"run": str(run.path), **result})
+    else:
+        images = "test images" if result["validation"] == "test" else "held-out images"
+        print(
+            f"{run.path}: {100 * result['final_accuracy']:.2f} % of the {images} right after epoch "
+            f"{result['epochs']}, at best {100 * result['best_accuracy']:.2f} % after epoch {result['best_epoch']}, "
+            f"in {result['seconds']:,.0f} s"
+        )

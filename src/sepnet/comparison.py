@@ -1,0 +1,230 @@
+"""A comparison: two contestants, their runs, and the verdict."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sepnet import data as datasets
+from sepnet import jobs
+from sepnet.anatomy import Anatomy, trace
+from sepnet.data import Dataset
+from sepnet.errors import SepnetError
+from sepnet.files import write_atomically
+from sepnet.notices import notice
+from sepnet.rules import Report, Rules, check
+from sepnet.runs import Run, RunConfig
+from sepnet.training.history import best
+from sepnet.training.recipe import Recipe
+from sepnet.verdict import Verdict, Welch, judge, require_same_images
+
+VERDICT = "verdict.json"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A network to train by a recipe (its own when None), or a run to judge as it is."""
+
+    network: jobs.Network | Run
+    recipe: str | Recipe | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One contestant's part of a comparison."""
+
+    anatomy: Anatomy
+    runs: tuple[Run, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures beside the verdict; accuracies and the like are of each run, seed by seed."""
+        histories = [run.history for run in self.runs]
+        return {
+            "network": self.anatomy.network,
+            "parameters": self.anatomy.parameters,
+            "macs": self.anatomy.macs,
+            "runs": [str(run.path) for run in self.runs],
+            "seeds": [run.config.seed for run in self.runs],
+            "recipe": self.runs[0].config.recipe.name,
+            "epochs": [len(history) for history in histories],
+            "seconds": [round(run.seconds, 2) for run in self.runs],
+            "final_accuracy": [history[-1].val_accuracy for history in histories],
+            "best_accuracy": [best(history).val_accuracy for history in histories],
+            "best_epoch": [best(history).epoch for history in histories],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Who won, and what was measured."""
+
+    base: Side
+    challenger: Side
+    rules: Report
+    """Of the challenger."""
+    verdict: Verdict
+    path: Path
+    """The folder the verdict was written to."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain values."""
+        return {
+            "base": self.base.to_dict(),
+            "challenger": self.challenger.to_dict(),
+            "rules": self.rules.to_dict(),
+            "verdict": self.verdict.to_dict(),
+            "path": str(self.path),
+        }
+
+    def __str__(self) -> str:
+        return to_text(self)
+
+
+def compare(
+    base: Contestant,
+    challenger: Contestant,
+    data: str | Dataset,
+    *,
+    rules: Rules,
+    seeds: int,
+    out: Path,
+    **options: Any,
+) -> Comparison:
+    """Check the challenger, bring every run to its end, judge, and write the verdict under ``out``.
+
+    ``options`` go to :func:`sepnet.jobs.prepare`.
+    """
+    if seeds < 1:
+        raise SepnetError(f"seeds is {seeds}: expected at least 1")
+    contestants = (base, challenger)
+    if isinstance(data, str) and not all(isinstance(contestant.network, Run) for contestant in contestants):
+        data = datasets.load(data)
+    starts = [_start(contestant, data, seeds, options) for contestant in contestants]
+    require_same_images(starts[0].config, starts[1].config)
+    anatomies = [start.anatomy for start in starts]
+    report = check(anatomies[1], rules)
+    if not report.kept:
+        broken = ", ".join(result.rule for result in report.results if not result.kept)
+        notice(f"{anatomies[1].network} breaks the rules ({broken}); training it all the same")
+    sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
+    verdict = judge(sides[0].runs, sides[1].runs)
+    config = sides[0].runs[0].config
+    labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
+    path = out / f"{labels[1]}-against-{labels[0]}-{config.data}"
+    comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
+    return comparison
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A contestant read but not yet trained: everything that can be wrong about it has been found."""
+
+    config: RunConfig
+    anatomy: Anatomy
+    finishers: list[Callable[[Path], Run]]
+
+
+def _start(contestant: Contestant, data: str | Dataset, seeds: int, options: dict[str, Any]) -> _Start:
+    network = contestant.network
+    if isinstance(network, Run):
+        if seeds > 1:
+            raise SepnetError(f"'{network.path}' is one run and seeds is {seeds}: name its network to train several")
+        network.require_finished()
+        model = jobs.rebuild(network)
+        anatomy = trace(model, network.config.image_shape, name=network.config.network)
+        return _Start(network.config, anatomy, [lambda out: network])  # noqa: ARG005
+    if isinstance(network, nn.Module) and seeds > 1:
+        raise SepnetError(
+            f"{type(network).__name__} is one module with one set of weights and seeds is {seeds}: "
+            "give a function that builds it"
+        )
+    job = jobs.prepare(network, data, contestant.recipe, **options)
+    model = jobs.build_network(network, job.dataset, job.config.recipe, job.config.seed)
+    anatomy = trace(model, job.config.image_shape, name=job.config.network)
+    seeded = [replace(job, config=replace(job.config, seed=seed)) for seed in range(seeds)]
+    return _Start(job.config, anatomy, [partial(jobs.take_up, one) for one in seeded])
+
+
+def to_text(comparison: Comparison) -> str:
+    """Return the comparison for a person: the figures side by side, then the two lines of judgement."""
+    base, challenger = comparison.base, comparison.challenger
+    rows = [("", base.anatomy.network, challenger.anatomy.network), *_figures(base, challenger)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    name = challenger.anatomy.network
+    rules = comparison.rules
+    kept = "keeps" if rules.kept else "BREAKS"
+    lines = [
+        *table,
+        "",
+        f"rules ({rules.name}): {name} {kept} them",
+        f"by the assignment: {_assignment_line(comparison)}",
+        f"by the statistics: {_statistics_line(comparison)}",
+        f"verdict in {comparison.path / VERDICT}",
+    ]
+    return "\n".join(lines)
+
+
+def _figures(base: Side, challenger: Side) -> list[tuple[str, str, str]]:
+    first, second = base.to_dict(), challenger.to_dict()
+
+    def row(label: str, key: str, form: Callable[[Any], str]) -> tuple[str, str, str]:
+        return label, _listed(first[key], form), _listed(second[key], form)
+
+    return [
+        row("parameters", "parameters", "{:,}".format),
+        row("MACs", "macs", "{:,}".format),
+        row("recipe", "recipe", str),
+        row("epochs", "epochs", str),
+        row("seconds", "seconds", "{:,.0f}".format),
+        row("last accuracy", "final_accuracy", _percent),
+        row("best accuracy", "best_accuracy", _percent),
+        row("best at epoch", "best_epoch", str),
+    ]
+
+
+def _listed(value: Any, form: Callable[[Any], str]) -> str:
+    return " ".join(form(item) for item in value) if isinstance(value, list) else form(value)
+
+
+def _assignment_line(comparison: Comparison) -> str:
+    judged = comparison.verdict.by_assignment
+    base, name = comparison.base.anatomy.network, comparison.challenger.anatomy.network
+    verb = "beats" if judged.beats_best else "does not beat"
+    passed = "" if judged.passed_epoch is None else f", which it first passed at epoch {judged.passed_epoch}"
+    return (
+        f"{name} {verb} {base}: best {_percent(judged.challenger_best)} against {base}'s last "
+        f"{_percent(judged.base_final)} and best {_percent(judged.base_best)}{passed}"
+    )
+
+
+def _statistics_line(comparison: Comparison) -> str:
+    judged = comparison.verdict.by_statistics
+    names = {
+        "base": f"{comparison.base.anatomy.network} is better",
+        "challenger": f"{comparison.challenger.anatomy.network} is better",
+        "neither": "no difference is shown",
+    }
+    if isinstance(judged, Welch):
+        return (
+            f"{names[judged.winner]}: last epochs over {judged.challenger_runs} and {judged.base_runs} seeds "
+            f"{_percent(judged.challenger_mean)} ± {_percent(judged.challenger_standard_error)} against "
+            f"{_percent(judged.base_mean)} ± {_percent(judged.base_standard_error)}; difference "
+            f"{100 * judged.difference:+.2f} points, Welch's 95 % interval {100 * judged.low:+.2f} to "
+            f"{100 * judged.high:+.2f}"
+        )
+    return (
+        f"{names[judged.winner]}: last epochs differ by {100 * judged.difference:+.2f} points on {judged.images:,} "
+        f"images, {judged.only_challenger_right} to {judged.only_base_right} where one alone is right, McNemar's "
+        f"exact p = {judged.p_value:.2g} (of these two trained models, not of their recipes)"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"

@@ -1,0 +1,265 @@
+"""From names to a run: what ``sepnet train`` and ``sepnet compare`` have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sepnet import data as datasets
+from sepnet.data import Dataset
+from sepnet.environment import processor_capabilities
+from sepnet.errors import SepnetError
+from sepnet.networks import NETWORKS, build, call_builder, fingerprint
+from sepnet.notices import notice
+from sepnet.runs import Run, RunConfig
+from sepnet.training.loop import Trainer
+from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
+from sepnet.training.randomness import derive_seed
+from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe
+
+Network = str | nn.Module | Callable[..., nn.Module]
+"""A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
+
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training about to start: the configuration, and the dataset and network it was made from."""
+
+    config: RunConfig
+    dataset: Dataset
+    network: Network
+
+
+def prepare(
+    network: Network,
+    data: str | Dataset,
+    recipe: str | Recipe | None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    validation: str = "test",
+    **overrides: Any,
+) -> Job:
+    """Resolve names and ``auto`` values; ``overrides`` replace fields of the recipe where they are not None.
+
+    Raises:
+        SepnetError: an unknown name, or a value out of range.
+
+    """
+    if validation not in VALIDATIONS:
+        raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
+    device = resolve_device(device)
+    precision = resolve_precision(precision, device)
+    recipe = resolve_recipe(network, recipe, **overrides)
+    dataset = datasets.load(data) if isinstance(data, str) else data
+    if validation == "holdout":
+        dataset = dataset.holdout()
+    mean, std = pixel_statistics(dataset.train.images, recipe)
+    model = build_network(network, dataset, recipe, seed)
+    _require_fit(model, dataset, network_name(network))
+    config = RunConfig(
+        network=network_name(network),
+        fingerprint=fingerprint(model),
+        data=dataset.name,
+        validation=validation,
+        classes=dataset.classes,
+        image_shape=dataset.image_shape,
+        mean=tuple(mean),
+        std=tuple(std),
+        seed=seed,
+        device=device,
+        precision=precision,
+        recipe=recipe,
+    )
+    return Job(config=config, dataset=dataset, network=network)
+
+
+def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
+    """Train the job's network from wherever its run stands to the end; return the trained network.
+
+    ``epochs``, if given, lets the run go on to so many.
+    """
+    with run.lock():
+        if epochs is not None:
+            run.extend(epochs)
+        if run.finished:
+            raise SepnetError(f"run '{run.path}' is finished: give more --epochs to go on, or another --name")
+        model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
+        trainer = Trainer(model, job.dataset, run)
+        trainer.fit()
+    if trainer.average:
+        model.load_state_dict(trainer.average.model.state_dict())
+    return model.eval()
+
+
+def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> nn.Module:
+    """Return the network with its first weights drawn under the seed; a module that was given keeps its own."""
+    options: dict[str, Any] = {"classes": len(dataset.classes), "image_shape": dataset.image_shape}
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "weights"))
+        if isinstance(network, nn.Module):
+            model = network
+        elif isinstance(network, str):
+            model = initialize(build(network, **options), recipe)
+        else:
+            model = initialize(call_builder(network, network_name(network), **options), recipe)
+    return apply_norm_settings(model, recipe)
+
+
+def rebuild(run: Run) -> nn.Module:
+    """Return the network of a run, untrained.
+
+    Raises:
+        SepnetError: it cannot be built by its name, or is no longer the one that was trained.
+
+    """
+    config = run.config
+    try:
+        model = build(config.network, classes=len(config.classes), image_shape=config.image_shape)
+    except SepnetError as error:
+        raise SepnetError(f"the network of run '{run.path}' cannot be built by its name: {error}") from error
+    return require_unchanged(apply_norm_settings(model, config.recipe), run)
+
+
+def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
+    """Return the model if it has the layers that the run was trained with; raise otherwise."""
+    if fingerprint(model) != run.config.fingerprint:
+        raise SepnetError(
+            f"network '{run.config.network}' has changed since run '{run.path}' was trained: "
+            "restore its code, or train it again"
+        )
+    return model
+
+
+def _require_fit(model: nn.Module, dataset: Dataset, name: str) -> None:
+    """Raise unless the model takes the dataset's images ``(N, C, H, W)`` and gives ``(N, classes)``."""
+    size = "×".join(map(str, dataset.image_shape))
+    parameter = next(model.parameters(), torch.zeros(0))
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            output = model.eval()(torch.zeros(2, *dataset.image_shape, device=parameter.device, dtype=parameter.dtype))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SepnetError(f"network '{name}' does not take the images of {dataset.name}, {size}: {reason}") from error
+    finally:
+        model.train(was_training)
+    if not isinstance(output, torch.Tensor) or output.shape != (2, len(dataset.classes)):
+        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise SepnetError(
+            f"network '{name}' gives {given} for two images of {dataset.name}: expected (2, {len(dataset.classes)}), "
+            "one number for each class"
+        )
+
+
+def network_name(network: Network) -> str:
+    """Return the name a network goes by in a run's configuration."""
+    if isinstance(network, str):
+        return network
+    return str(getattr(network, "__name__", type(network).__name__))
+
+
+def resolve_recipe(network: Network, recipe: str | Recipe | None, **overrides: Any) -> Recipe:
+    """Return the recipe by name, the given one, or the network's own; then the overrides that are not None."""
+    if isinstance(recipe, Recipe):
+        return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
+    if recipe is None:
+        recipe = NETWORKS[network].recipe if isinstance(network, str) and network in NETWORKS else "champion"
+    return load_recipe(recipe, **overrides)
+
+
+def resolve_device(device: str) -> str:
+    """Return ``cuda`` for ``auto`` where there is one, else ``cpu``; raise for a device that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in DEVICES:
+        raise SepnetError(f"device is '{device}': expected auto, {' or '.join(DEVICES)}")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SepnetError(f"device '{device}' cannot be used ({reason}): expected auto or cpu") from error
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Return ``bf16`` for ``auto`` where the processor computes in it, else ``fp32``."""
+    if precision not in PRECISIONS:
+        raise SepnetError(f"precision is '{precision}': expected {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = processor_capabilities()
+    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
+    return "bf16" if native else "fp32"
+
+
+def default_name(config: RunConfig) -> str:
+    """Return the run's name where none is given."""
+    return _join_name(config.network, config.data, validation=config.validation, seed=config.seed)
+
+
+def _join_name(network: str, data: str, *, validation: str = "test", seed: int = 0, **_: Any) -> str:
+    """Return NETWORK-DATA, and what is out of the ordinary about validation and seed."""
+    name = f"{network.rpartition(':')[2]}-{data}"
+    return name + ("-holdout" if validation == "holdout" else "") + (f"-seed{seed}" if seed else "")
+
+
+def take_up(job: Job, out: Path) -> Run:
+    """Return a finished run of the job's configuration under ``out``, having trained what is missing of it."""
+    run = Run.find(out, job.config)
+    if run is None:
+        run = Run.create(out, default_name(job.config), job.config)
+        notice(f"training {job.config.network} into {run.path}")
+    elif run.finished:
+        notice(f"taking up the finished run {run.path}")
+        return run
+    else:
+        notice(f"resuming the broken-off run {run.path} after epoch {len(run.history)}")
+    train_run(job, run)
+    return run
+
+
+def reopen(
+    network: Network,
+    data: str | Dataset,
+    recipe: str | Recipe | None,
+    *,
+    out: Path,
+    name: str | None,
+    **options: Any,
+) -> tuple[Job, Run]:
+    """Return the run to resume and its job; what is not given is as the run has it.
+
+    Raises:
+        SepnetError: no such run, or what is given differs from it.
+
+    """
+    data_name = data if isinstance(data, str) else data.name
+    run = Run.open(out / (name or _join_name(network_name(network), data_name, **options)))
+    had = run.config
+    settings = {
+        "seed": had.seed,
+        "device": had.device,
+        "precision": had.precision,
+        "validation": had.validation,
+    }
+    job = prepare(network, data, recipe or had.recipe, **{**settings, **options})
+    wanted = replace(job.config, recipe=replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs))
+    if wanted != had:
+        raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another --name")
+    return replace(job, config=had), run
+
+
+def _difference(had: RunConfig, wanted: RunConfig) -> str:
+    """Return the first difference of two configurations in words."""
+    before, after = ({**config.to_dict(), **config.recipe.to_dict()} for config in (had, wanted))
+    keys = [key for key in {**before, **after} if key != "recipe" and before.get(key) != after.get(key)]
+    return f"it has {keys[0]} {before.get(keys[0])!r}, this would have {after.get(keys[0])!r}"

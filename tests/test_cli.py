@@ -1,0 +1,457 @@
+"""The command line: what it prints where, its exit codes, and how it words a mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sepnet import __version__
+from sepnet.cli.app import app, run
+
+USERS_FILE = """
+from torch import nn
+from torch.nn import functional as F
+
+
+def small(*, classes=10, image_shape=(3, 32, 32)):
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, classes))
+
+
+def larger():
+    return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 10))
+
+
+def bsconv():
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(7200, 10))
+
+
+def five_classes():
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
+
+
+def misfit():
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(47, 10))
+"""
+RECIPE = "epochs = 1\nbatch_size = 500\nlr = 0.05\n"
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder with a user's networks in ``net.py`` and a quick recipe in ``quick.toml``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEPNET_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "net.py").write_text(USERS_FILE)
+    (tmp_path / "quick.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def _json(arguments: str, capsys: Captured, *, code: int = 0) -> Any:
+    """Run a command whose standard output has to be JSON and nothing else."""
+    assert run([*arguments.split(), "--format", "json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def _process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sepnet", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+# summary.
+
+
+def test_summary_as_json_is_the_documented_object(capsys: Captured) -> None:
+    summary = _json("summary published", capsys)
+    assert list(summary) == ["network", "input", "layers", "totals"]
+    assert summary["network"] == "published"
+    assert summary["input"] == [3, 32, 32]
+    assert summary["totals"] == {
+        "trainable": 93_865,
+        "non_trainable": 2_144,
+        "parameters": 96_009,
+        "macs": sum(layer["macs"] for layer in summary["layers"]),
+    }
+    keys = ["name", "kind", "output", "receptive_field", "jump", "trainable", "non_trainable", "macs"]
+    for layer in summary["layers"]:
+        assert list(layer) == keys
+        assert len(layer["receptive_field"]) == len(layer["jump"]) == 2
+        assert len(layer["output"]) in (1, 3)
+        assert all(isinstance(layer[key], int) for key in keys[5:])
+
+
+def test_summary_shows_the_receptive_fields_of_the_assignment(capsys: Captured) -> None:
+    layers = _json("summary published", capsys)["layers"]
+    fields = [layer["receptive_field"] for layer in layers if layer["kind"] in ("separable", "max pool")]
+    assert fields == [[n, n] for n in (3, 5, 7, 7, 8, 12, 16, 20, 20, 22, 30, 38, 46, 50, 50)]
+
+
+@pytest.mark.parametrize(("network", "total"), [("base", 1_172_410), ("resnet8", 78_666)])
+def test_summary_totals(network: str, total: int, capsys: Captured) -> None:
+    assert _json(f"summary {network}", capsys)["totals"]["parameters"] == total
+
+
+def test_summary_of_a_users_network_for_other_images(capsys: Captured) -> None:
+    summary = _json("summary net.py:small --classes 4", capsys)
+    assert summary["network"] == "net.py:small"
+    assert summary["layers"][-1]["output"] == [4]
+    assert summary["totals"]["parameters"] == 48 * 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("options", "image"),
+    [("--image-size 48", [3, 48, 48]), ("--image-size 40x48 --channels 1", [1, 40, 48])],
+)
+def test_summary_of_another_image_size(options: str, image: list[int], capsys: Captured) -> None:
+    summary = _json(f"summary champion {options}", capsys)
+    assert summary["input"] == image
+    assert summary["layers"][0]["output"][1:] == image[1:]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown"])
+def test_summary_for_reading(form: str, capsys: Captured) -> None:
+    assert run(["summary", "published", "--format", form]) == 0
+    captured = capsys.readouterr()
+    assert "96,009" in captured.out
+    assert "50×50" in captured.out
+    assert captured.err == ""
+    if form == "markdown":
+        rows = [line for line in captured.out.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) == 1
+
+
+def test_a_summary_whose_reader_has_gone() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "sepnet", "summary", "base"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before the first line: what `| head` does, without its luck
+        assert process.stderr.read() == ""
+
+
+# check.
+
+
+def test_check_names_each_offending_layer_of_base(capsys: Captured) -> None:
+    assert run(["check", "base"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.count("plain 3×3 convolution") == 6
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("network", ["published", "champion"])
+def test_check_of_a_network_that_keeps_the_rules(network: str, capsys: Captured) -> None:
+    assert run(["check", network]) == 0
+    assert "BROKEN" not in capsys.readouterr().out
+
+
+def test_check_as_json(capsys: Captured) -> None:
+    report = _json("check base", capsys, code=1)
+    assert report["kept"] is False
+    separable = report["results"][0]
+    assert len(separable["violations"]) == 6
+    assert set(separable["violations"][0]) == {"layer", "reason"}
+
+
+def test_check_by_rules_of_a_file(folder: Path, capsys: Captured) -> None:
+    (folder / "mine.toml").write_text("macs_below = 1_000\n")
+    assert _json("check net.py:small --rules mine.toml", capsys)["kept"] is True
+    (folder / "mine.toml").write_text("macs_below = 480\n")
+    assert _json("check net.py:small --rules mine.toml", capsys, code=1)["results"][0]["over"] == 0
+
+
+def test_check_of_a_users_network(capsys: Captured) -> None:
+    report = _json("check net.py:bsconv", capsys, code=1)
+    assert [violation["layer"] for violation in report["results"][0]["violations"]] == ["0", "1"]
+
+
+# data.
+
+
+def test_data_show(capsys: Captured) -> None:
+    shown = _json("data show sample", capsys)
+    assert shown["image_shape"] == [3, 32, 32]
+    assert sum(shown["images"]["train"].values()) == 2_000
+    assert set(shown["images"]["test"].values()) == {50}
+    assert run(["data", "show", "sample"]) == 0
+    assert "2,000 training and 500 test images" in capsys.readouterr().out
+
+
+def test_data_verify(capsys: Captured) -> None:
+    rows = _json("data verify sample", capsys)
+    assert rows
+    assert all(row["ok"] and row["expected"] == row["found"] for row in rows)
+
+
+# Mistakes.
+
+MISTAKES = [
+    ("summary bse", "unknown network 'bse': did you mean 'base'"),
+    ("summary nosuch.py:net", "'nosuch.py' does not exist"),
+    ("summary net.py", "names a file but nothing in it"),
+    ("summary net.py:nothing", "defines no 'nothing'"),
+    ("summary net.py:F", "has type module: expected an nn.Module"),
+    ("summary net.py:misfit", "cannot be read"),
+    ("summary base --image-size 0", "image size '0' is not understood"),
+    ("summary base --image-size 32x32x3", "image size '32x32x3' is not understood"),
+    ("summary base --image-size big", "image size 'big' is not understood"),
+    ("summary base --image-size 8", "3×8×8"),
+    ("summary base --image-size 32x8", "32"),
+    ("summary base --format yaml", "yaml"),
+    ("summary base --classes 0", "classes"),
+    ("summary base --clases 3", "--clases"),
+    ("summary", "NETWORK"),
+    ("sumary base", "sumary"),
+    ("check base --rules contest", "unknown rules 'contest'"),
+    ("check base --rules none.toml", "none.toml"),
+    ("check base --rules net.py", "net.py"),
+    ("check net.py:misfit", "cannot be read"),
+    ("train bse", "unknown network 'bse'"),
+    ("train net.py:small --data cifar11", "unknown dataset 'cifar11': did you mean 'cifar10'"),
+    ("train net.py:small --recipe publishd", "unknown recipe 'publishd': did you mean 'published'"),
+    ("train net.py:small --recipe none.toml", "none.toml"),
+    ("train net.py:small --recipe net.py", "unknown recipe 'net.py'"),
+    ("train net.py:small --epochs 0", "epochs is 0"),
+    ("train net.py:small --epochs many", "--epochs"),
+    ("train net.py:small --batch-size -3", "batch_size is -3"),
+    ("train net.py:small --lr 0", "lr is 0"),
+    ("train net.py:small --precision fp8", "precision is 'fp8'"),
+    ("train net.py:small --validation train", "validation is 'train'"),
+    ("train net.py:small --device abacus", "device is 'abacus': expected auto, cpu or cuda"),
+    ("train net.py:small --name a/b", "run name 'a/b'"),
+    ("train net.py:small --name .. --epochs 1", "run name '..'"),
+    ("train net.py:small --out net.py", "net.py"),
+    ("train net.py:small --resume", "is no run"),
+    ("train net.py:five_classes --epochs 1", "5"),
+    ("train net.py:misfit --epochs 1", "net.py:misfit"),
+    ("compare net.py:small nosuch", "unknown network 'nosuch'"),
+    ("compare net.py:small net.py:larger --seeds 0", "seeds is 0"),
+    ("compare net.py:small net.py:larger --rules contest", "unknown rules 'contest'"),
+    ("compare net.py:small net.py:misfit", "does not take the images"),
+    ("compare net.py:small cache", "cache"),
+    ("data", "Missing command"),
+    ("data fetch imagenet", "unknown dataset 'imagenet'"),
+    ("data show sampel", "did you mean 'sample'"),
+    ("data show sample --source net.py", "leave --source out"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_2(folder: Path, arguments: str, message: str, capsys: Captured) -> None:
+    (folder / "cache").mkdir()
+    assert run(arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sepnet: error: ")
+    assert captured.err.count("\n") == 1
+    assert captured.err.endswith("\n")
+    assert message in captured.err
+
+
+def test_a_mistake_in_a_process_of_its_own() -> None:
+    done = _process("summary", "bse")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sepnet: error: unknown network 'bse': did you mean 'base'?\n"
+
+
+# Help and version.
+
+
+def _commands() -> list[list[str]]:
+    def walk(command: Any, path: list[str]) -> Iterator[list[str]]:
+        yield path
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from walk(inner, [*path, name])
+
+    return list(walk(typer.main.get_command(app), []))
+
+
+def _parameters(path: list[str]) -> list[Any]:
+    command: Any = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
+    return list(command.params)
+
+
+def test_the_commands_are_those_of_the_documentation() -> None:
+    paths = {" ".join(path) for path in _commands()}
+    assert {"summary", "check", "train", "compare", "data fetch", "data verify", "data show"} <= paths
+
+
+@pytest.mark.parametrize("path", _commands(), ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_describes_every_option(path: list[str], flag: str, capsys: Captured) -> None:
+    assert run([*path, flag]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.startswith("Usage: sepnet")
+    shown = " ".join(captured.out.split())
+    for parameter in _parameters(path):
+        assert parameter.help, parameter.name
+        assert parameter.help.split()[0] in shown
+        if parameter.opts[0].startswith("-"):
+            assert parameter.opts[0] in shown
+
+
+def test_no_arguments_show_the_help(capsys: Captured) -> None:
+    assert run([]) == 0
+    assert "Usage: sepnet" in capsys.readouterr().out
+
+
+def test_version(capsys: Captured) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"sepnet {__version__}\n"
+
+
+def test_help_does_not_wait_for_pytorch() -> None:
+    code = "import sys; from sepnet.cli.app import run; run(['train', '--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300, check=False).returncode == 0
+
+
+# train.
+
+TRAIN = "train net.py:small --recipe quick.toml --precision fp32 --device cpu"
+
+
+def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> None:
+    first = _json(TRAIN, capsys)
+    assert (first["epochs"], first["validation"]) == (1, "test")
+    assert Path(first["run"]) == Path("runs/small-sample")
+    assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 2
+
+    second = _json("train net.py:small --resume --epochs 2", capsys)
+    assert second["run"] == first["run"]
+    assert second["epochs"] == 2
+    assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 3
+
+    assert run(["train", "net.py:small", "--resume"]) == 2
+    assert "is finished" in capsys.readouterr().err
+    assert run(["train", "net.py:small", "--resume", "--epochs", "1"]) == 2
+    assert "has 2 epochs, --epochs is 1" in capsys.readouterr().err
+
+
+def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    assert captured.out.startswith("runs/small-sample: ")
+    lines = captured.err.splitlines()
+    assert "Epoch 1/1" in lines
+    assert any(line.startswith("4/4 - ") and " - val_accuracy: " in line for line in lines)
+
+
+def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
+    names = [_json(f"{TRAIN} --name mine --out kept", capsys)["run"] for _ in range(2)]
+    assert [Path(name).as_posix() for name in names] == ["kept/mine", "kept/mine-2"]
+
+
+def test_a_held_out_score_is_called_that(capsys: Captured) -> None:
+    assert run([*TRAIN.split(), "--validation", "holdout"]) == 0
+    assert "of the held-out images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("--seed 3", "is no run"), ("--lr 0.5", "lr"), ("--precision bf16", "precision"), ("--recipe norm.toml", "norm")],
+)
+def test_resuming_something_else_is_a_mistake(folder: Path, change: str, message: str, capsys: Captured) -> None:
+    (folder / "norm.toml").write_text(f"{RECIPE}norm_eps = 0.01\n")
+    assert run(TRAIN.split()) == 0
+    capsys.readouterr()
+    assert run(["train", "net.py:small", "--resume", "--epochs", "2", *change.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_leaves_quietly(folder: Path, signum: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "sepnet", *TRAIN.split(), "--epochs", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("Epoch 2/"):
+                break
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert out == ""
+    assert "Traceback" not in err
+    assert (folder / "runs/small-sample/checkpoint.safetensors").is_file()
+
+
+# compare.
+
+OPTIONS = "--epochs 1 --base-recipe quick.toml --recipe quick.toml --precision fp32"
+COMPARE = f"compare net.py:small net.py:larger {OPTIONS}"
+
+
+def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    first = json.loads(captured.out)
+    assert captured.err.count("training net.py:") == 2
+    assert set(first) == {"base", "challenger", "rules", "verdict", "path"}
+    assert first["base"]["parameters"] == 48 * 10 + 10
+    assert first["challenger"]["macs"] == 1920
+    assert first["rules"]["kept"] is False
+    assert "breaks the rules (separable only, batch norm, dropout)" in captured.err
+    assert first["verdict"]["by_statistics"]["test"] == "mcnemar_exact"
+    assert first["verdict"]["by_statistics"]["images"] == 500
+    assert json.loads((folder / first["path"] / "verdict.json").read_text()) == first
+
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == first
+    assert captured.err.count("taking up the finished run") == 2
+    assert "Epoch" not in captured.err
+
+    folders = [first[side]["runs"][0] for side in ("base", "challenger")]
+    again = _json(f"compare {' '.join(folders)}", capsys)
+    assert again["verdict"] == first["verdict"]
+
+    assert run(["compare", *folders]) == 0
+    text = capsys.readouterr().out
+    assert "by the assignment: net.py:larger " in text
+    assert "by the statistics: " in text
+    assert "rules (assignment): net.py:larger BREAKS them" in text
+
+
+def test_compare_over_seeds(capsys: Captured) -> None:
+    compared = _json(f"{COMPARE} --seeds 2", capsys)
+    assert compared["base"]["seeds"] == compared["challenger"]["seeds"] == [0, 1]
+    statistics = compared["verdict"]["by_statistics"]
+    assert (statistics["test"], statistics["base_runs"], statistics["challenger_runs"]) == ("welch", 2, 2)
+    assert statistics["low"] <= statistics["difference"] <= statistics["high"]
+
+
+def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    capsys.readouterr()
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    assert "taking up the finished run" in capsys.readouterr().err
+
+
+def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    (folder / "runs/small-sample/result.json").unlink()
+    capsys.readouterr()
+    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other".split()) == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert not (folder / "other").exists()
+
+
+def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    capsys.readouterr()
+    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other --seeds 2".split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (folder / "other").exists()

@@ -1,0 +1,131 @@
+"""What happens to networks and runs around a training: their weights, their identity, their mistakes."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import sepnet
+from sepnet import jobs
+from sepnet.errors import SepnetError
+from sepnet.networks import build, fingerprint
+from sepnet.runs import Run
+from sepnet.training.recipe import Recipe
+from tests.training.support import CLASSES, patterns, tiny
+
+RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)
+
+
+def test_a_given_module_keeps_its_weights_whatever_the_initializer() -> None:
+    model = tiny()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    jobs.prepare(model, patterns(), "published")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_function_is_given_the_classes_and_the_image_shape() -> None:
+    def flat(*, classes: int, image_shape: tuple[int, int, int], width: int = 4) -> nn.Module:
+        pixels = image_shape[0] * image_shape[1] * image_shape[2]
+        return nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.Linear(width, classes))
+
+    job = jobs.prepare(partial(flat, width=7), patterns(), RECIPE)
+    model = jobs.build_network(job.network, job.dataset, RECIPE, 0)
+    assert model(torch.zeros(5, 3, 8, 8)).shape == (5, len(CLASSES))
+
+
+ACTIVATED = """
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    {documentation}
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return F.{activation}(self.layer(x))  # {comment}
+"""
+
+
+def test_the_fingerprint_sees_what_a_forward_does_but_no_docstring(tmp_path: Path) -> None:
+    def made(activation: str, documentation: str = "pass", comment: str = "") -> str:
+        file = tmp_path / "net.py"
+        code = ACTIVATED.format(activation=activation, documentation=documentation, comment=comment)
+        file.write_text(code.replace("    pass\n", ""))
+        return fingerprint(build(f"{file}:Net"))
+
+    assert made("relu") == made("relu", documentation="'A network.'", comment="what it does")
+    assert made("relu") != made("gelu")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), r"gives \(2, 5\) .*expected \(2, 3\)"),
+        (lambda: nn.Linear(9, 3), "does not take the images of patterns, 3×8×8"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_before_a_folder_is_made(
+    tmp_path: Path, network: jobs.Network, message: str
+) -> None:
+    with pytest.raises(SepnetError, match=message):
+        sepnet.train(network, patterns(), RECIPE, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/", ""])
+def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
+    config = jobs.prepare(tiny, patterns(), RECIPE).config
+    with pytest.raises(SepnetError, match="is no folder name"):
+        Run.create(tmp_path, name, config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_nowhere_is_no_place_for_runs(tmp_path: Path) -> None:
+    link = tmp_path / "runs"
+    link.symlink_to(tmp_path / "absent")
+    with pytest.raises(SepnetError, match="could not be made"):
+        sepnet.train(tiny, patterns(), RECIPE, out=link)
+
+
+def test_a_comparison_takes_up_its_runs_and_passes_over_broken_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
+
+    first = sepnet.compare(other, tiny, patterns(), epochs=1, out=tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.toml").write_bytes(b"\xff\xfe")
+    capsys.readouterr()
+    again = sepnet.compare(other, tiny, patterns(), epochs=1, out=tmp_path)
+    notices = capsys.readouterr().err
+    assert notices.count("taking up the finished run") == 2
+    assert f"passing over {broken}" in notices
+    assert again.to_dict() == first.to_dict()
+    assert "by the assignment: tiny" in str(again)
+
+
+def test_several_seeds_are_trained_and_judged_by_welch(tmp_path: Path) -> None:
+    def other() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
+
+    comparison = sepnet.compare(other, tiny, patterns(), epochs=1, seeds=2, out=tmp_path)
+    assert comparison.to_dict()["verdict"]["by_statistics"]["test"] == "welch"
+    assert [run.config.seed for run in comparison.base.runs] == [0, 1]
+    assert len({run.weights()["1.weight"].sum().item() for run in comparison.base.runs}) == 2
+
+
+def test_load_refuses_what_is_not_finished_or_has_changed(tmp_path: Path) -> None:
+    run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path)
+    with pytest.raises(SepnetError, match="cannot be built by its name"):
+        sepnet.load(run)
+    with pytest.raises(SepnetError, match="has changed since"):
+        sepnet.load(run, nn.Linear(2, 2))
+    (run.path / "result.json").unlink()
+    with pytest.raises(SepnetError, match="is not finished, 1 of 1 epochs are done"):
+        sepnet.load(run, tiny())
