@@ -21,7 +21,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise SepnetError(
@@ -30,8 +30,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         ) from error
 
 
-def _sync_folder(path: Path) -> None:
-    """Make a rename survive a power cut, where folders can be opened."""
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; where folders cannot be opened, as on Windows, do nothing."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,15 +1,14 @@
 """A budget in, a list of violations out."""
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
 from sepnet.anatomy import Anatomy, Convolution, Layer
 from sepnet.errors import SepnetError
+from sepnet.settings import hint, read_toml, to_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,24 +123,11 @@ def load_rules(name: str) -> Rules:
     if name in PRESETS:
         return PRESETS[name]
     if not name.endswith(".toml"):
-        raise SepnetError(f"unknown rules '{name}': expected {', '.join(PRESETS)}, or a .toml file")
-    try:
-        values = tomllib.loads(Path(name).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SepnetError(f"rules file '{name}' could not be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SepnetError(f"rules file '{name}' is not TOML: {error}") from error
-    known = {field.name for field in fields(Rules)}
-    for key in values:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(sorted(known))}"
-            raise SepnetError(f"{name}: unknown key '{key}': {hint}")
+        otherwise = f"expected {', '.join(PRESETS)}, or a .toml file"
+        raise SepnetError(f"unknown rules '{name}': {hint(name, PRESETS, otherwise=otherwise)}")
+    values = read_toml(Path(name), "rules file")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    try:
-        return Rules(**{"name": Path(name).stem, **values})
-    except SepnetError as error:
-        raise SepnetError(f"{name}: {error}") from None
+    return to_settings(Rules, {"name": Path(name).stem, **values}, source=name)
 
 
 def _judge_separable(anatomy: Anatomy, rules: Rules) -> Result:

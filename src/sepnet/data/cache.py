@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 
 from sepnet.data import cifar10
 from sepnet.errors import SepnetError
+from sepnet.files import sync_folder
 from sepnet.notices import notice
 
 REFETCH = f"run `sepnet data fetch {cifar10.NAME}`"
@@ -116,11 +117,11 @@ def store(records: Mapping[str, bytes], place: Path) -> None:
     fresh.mkdir()
     for name, record in records.items():
         _write(fresh / f"{name}.bin", record)
-    _sync(fresh)
+    sync_folder(fresh)
     if folder().exists():
         folder().rename(stale)
     fresh.rename(folder())
-    _sync(root())
+    sync_folder(root())
 
 
 def _path(name: str) -> Path:
@@ -167,14 +168,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(directory: Path) -> None:
-    """Make names in a folder durable; Windows cannot open folders and needs no such call."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from sepnet.data import cache, cifar10, sample
@@ -11,6 +10,7 @@ from sepnet.data.containers import read_copy
 from sepnet.data.dataset import Dataset
 from sepnet.data.sources import download
 from sepnet.errors import SepnetError
+from sepnet.settings import hint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,7 @@ def verify(name: str) -> list[FileCheck]:
 def _entry(name: str) -> DatasetEntry:
     if name in DATASETS:
         return DATASETS[name]
-    near = get_close_matches(name, DATASETS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"expected {' or '.join(DATASETS)}"
-    raise SepnetError(f"unknown dataset '{name}': {hint}")
+    raise SepnetError(f"unknown dataset '{name}': {hint(name, DATASETS)}")
 
 
 def _load_cifar10(source: Path | None) -> Dataset:

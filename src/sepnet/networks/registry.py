@@ -9,7 +9,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sepnet.networks.base import base
 from sepnet.networks.champion import champion
 from sepnet.networks.published import published
 from sepnet.networks.resnet8 import resnet8
+from sepnet.settings import hint
 
 USER_MODULE = "sepnet_user_"
 
@@ -63,9 +63,8 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
         return _from_file(Path(path), attribute, options)
     if name.endswith(".py"):
         raise SepnetError(f"network '{name}' names a file but nothing in it: write '{name}:NAME'")
-    near = get_close_matches(name, NETWORKS, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(NETWORKS)}, or path/to/file.py:name"
-    raise SepnetError(f"unknown network '{name}': {hint}")
+    otherwise = f"expected {', '.join(NETWORKS)}, or path/to/file.py:name"
+    raise SepnetError(f"unknown network '{name}': {hint(name, NETWORKS, otherwise=otherwise)}")
 
 
 def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.Module:

@@ -2,13 +2,13 @@
 
 import tomllib
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from sepnet.errors import SepnetError
+from sepnet.settings import hint, read_toml, to_settings
 
 PRESETS = ("published", "champion")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -102,36 +102,17 @@ def load_recipe(name: str, **overrides: Any) -> Recipe:
         text = resources.files("sepnet.training").joinpath(f"recipes/{name}.toml").read_text("utf-8")
         recipe = recipe_from_dict({"name": name, **tomllib.loads(text)}, source=f"recipe {name}")
     elif name.endswith(".toml"):
-        recipe = _from_file(Path(name))
+        path = Path(name)
+        recipe = recipe_from_dict({"name": path.stem, **read_toml(path, "recipe file")}, source=name)
     else:
-        near = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"expected {', '.join(PRESETS)}, or a .toml file"
-        raise SepnetError(f"unknown recipe '{name}': {hint}")
+        otherwise = f"expected {', '.join(PRESETS)}, or a .toml file"
+        raise SepnetError(f"unknown recipe '{name}': {hint(name, PRESETS, otherwise=otherwise)}")
     return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
 
 
 def recipe_from_dict(values: dict[str, Any], *, source: str) -> Recipe:
     """Return the recipe with these fields; ``source`` is named in errors."""
-    known = {field.name for field in fields(Recipe)}
-    for key in values:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(sorted(known))}"
-            raise SepnetError(f"{source}: unknown key '{key}': {hint}")
-    try:
-        return Recipe(**values)
-    except SepnetError as error:
-        raise SepnetError(f"{source}: {error}") from None
-
-
-def _from_file(path: Path) -> Recipe:
-    try:
-        values = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SepnetError(f"recipe file '{path}' could not be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SepnetError(f"recipe file '{path}' is not TOML: {error}") from error
-    return recipe_from_dict({"name": path.stem, **values}, source=str(path))
+    return to_settings(Recipe, values, source=source)
 
 
 def _check_type(name: str, value: Any, annotation: Any) -> None:
