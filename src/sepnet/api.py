@@ -56,7 +56,7 @@ def check(
 
 def train(
     network: jobs.Network,
-    data: str | Dataset = "sample",
+    data: str | Dataset | None = None,
     recipe: str | Recipe | None = None,
     *,
     epochs: int | None = None,
@@ -78,7 +78,7 @@ def train(
 
     Args:
         network: a name, ``path/to/file.py:name``, a module, or a function that returns one.
-        data: a dataset's name, or a :class:`sepnet.data.Dataset`.
+        data: a dataset's name, or a :class:`sepnet.data.Dataset`; ``sample`` when absent.
         recipe: a preset's name, a TOML file, or a :class:`~sepnet.training.recipe.Recipe`; the network's own
             when absent.
         epochs: as ``batch_size`` and ``lr``, replaces the recipe's.
@@ -112,7 +112,7 @@ def train(
         job, run = jobs.reopen(network, data, recipe, out=Path(out), name=name, **given)
         jobs.train_run(job, run, epochs=more)
     else:
-        job = jobs.prepare(network, data, recipe, **given)
+        job = jobs.prepare(network, data or jobs.DEFAULT_DATA, recipe, **given)
         run = Run.create(Path(out), name or jobs.default_name(job.config), job.config)
         jobs.train_run(job, run)
     return run

@@ -24,6 +24,7 @@ Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
 
 DEVICES = ("cpu", "cuda")
+DEFAULT_DATA = "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +230,7 @@ def take_up(job: Job, out: Path) -> Run:
 
 def reopen(
     network: Network,
-    data: str | Dataset,
+    data: str | Dataset | None,
     recipe: str | Recipe | None,
     *,
     out: Path,
@@ -242,7 +243,7 @@ def reopen(
         SepnetError: no such run, or what is given differs from it.
 
     """
-    data_name = data if isinstance(data, str) else data.name
+    data_name = data.name if isinstance(data, Dataset) else data or DEFAULT_DATA
     run = Run.open(out / (name or _join_name(network_name(network), data_name, **options)))
     had = run.config
     settings = {
@@ -251,7 +252,7 @@ def reopen(
         "precision": had.precision,
         "validation": had.validation,
     }
-    job = prepare(network, data, recipe or had.recipe, **{**settings, **options})
+    job = prepare(network, data or had.data, recipe or had.recipe, **{**settings, **options})
     wanted = replace(job.config, recipe=replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs))
     if wanted != had:
         raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another --name")

@@ -144,6 +144,12 @@ def test_a_run_cannot_be_resumed_as_another(tmp_path: Path) -> None:
         _train(tmp_path, name="absent", resume=True)
 
 
+def test_what_is_not_given_is_as_the_resumed_run_has_it(tmp_path: Path) -> None:
+    _train(tmp_path, name="run", epochs=1, seed=7, validation="holdout")
+    longer = sepnet.train(tiny, patterns(), out=tmp_path, name="run", resume=True, epochs=2)
+    assert (longer.config.seed, longer.config.validation, longer.config.recipe.lr) == (7, "holdout", RECIPE.lr)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,9 @@ OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that run
 
 def command(
     network: NetworkArgument,
-    data: DataOption = "sample",
+    data: Annotated[
+        str | None, typer.Option(metavar="cifar10|sample", help="The dataset; sample unless given.")
+    ] = None,
     recipe: RecipeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,

@@ -10,7 +10,11 @@ class Interrupted(BaseException):
     """A training stopped by a signal after saving itself; the exit code is 128 plus the signal's number."""
 
     def __init__(self, signum: int, saved_in: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name}; saved in '{saved_in}', go on with --resume")
+        name = signal.Signals(signum).name
+        super().__init__(
+            f"stopped by {name}; saved in '{saved_in}', go on with `sepnet train … --resume`, or call the same "
+            "`sepnet compare` again"
+        )
         self.exit_code = 128 + signum
 
 
