@@ -176,25 +176,26 @@ class Trainer:
             val_accuracy=val_accuracy,
         )
         self.state = State(epoch=state.epoch + 1, history=[*state.history, epoch])
+        self.sums.zero_()
         self._save()
         self.run.write_history(self.state.history)
         self.progress.epoch(epoch)
         return logits
 
     def _tally(self) -> None:
-        """Move the device's sums and the clock's seconds into the state; stop if the loss is not finite."""
-        loss, correct = self.sums.tolist()
-        self.sums.zero_()
+        """Copy the device's sums and add the clock's seconds to the state; stop if the loss is not finite."""
+        self.state.loss_sum, self.state.correct = self.sums.tolist()
         now = time.monotonic()
         self.state.train_seconds += now - self.clock
         self.clock = now
-        self.state.loss_sum += loss
-        self.state.correct += correct
         if not math.isfinite(self.state.loss_sum):
-            raise SepnetError(
-                f"the loss became {self.state.loss_sum} in epoch {self.state.epoch + 1}: expected a finite number; "
-                f"the last good checkpoint is kept in '{self.run.path}', start a new run with a lower --lr"
-            )
+            raise self._not_finite(f"the loss became {self.state.loss_sum}")
+
+    def _not_finite(self, what: str) -> SepnetError:
+        return SepnetError(
+            f"{what} in epoch {self.state.epoch + 1}: expected finite numbers; "
+            f"the last good checkpoint is kept in '{self.run.path}', start a new run with a lower --lr"
+        )
 
     def _show(self) -> None:
         self._tally()
@@ -212,10 +213,11 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        """Write a checkpoint, unless the weights are no longer finite."""
+        """Write a checkpoint; stop instead if a weight is no longer finite."""
         self._tally()
-        if all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            self.run.write_checkpoint(pack(self.state, self._modules(), self.optimizer))
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._not_finite("a weight became infinite or nan")
+        self.run.write_checkpoint(pack(self.state, self._modules(), self.optimizer))
         self.saved_at = time.monotonic()
 
     def _save_and_stop(self, signum: int) -> None:
@@ -227,6 +229,7 @@ class Trainer:
         if content is not None:
             source = str(self.run.checkpoint_path)
             self.state = unpack(content, self._modules(), self.optimizer, source=source)
+            self.sums = self.sums.new_tensor([self.state.loss_sum, self.state.correct])
             self.run.write_history(self.state.history)
         self.run.note_session({"from_epoch": self.state.epoch, "from_step": self.state.step})
 
