@@ -331,10 +331,28 @@ def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> N
     assert second["epochs"] == 2
     assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 3
 
-    assert run(["train", "net.py:small", "--resume"]) == 2
-    assert "is finished" in capsys.readouterr().err
+    assert run(["train", "net.py:small", "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert "is finished" in captured.err
+    assert captured.out.startswith("runs/small-sample: ")
     assert run(["train", "net.py:small", "--resume", "--epochs", "1"]) == 2
     assert "has 2 epochs, --epochs is 1" in capsys.readouterr().err
+
+
+def test_what_a_network_prints_is_no_result(folder: Path, capsys: Captured) -> None:
+    (folder / "loud.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Flatten):\n"
+        "    def forward(self, x):\n"
+        "        print('forward')\n"
+        "        return super().forward(x)\n"
+        "print('import')\n"
+    )
+    code = run(["summary", "loud.py:Net", "--format", "json"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert json.loads(captured.out)["network"] == "loud.py:Net"
+    assert {"import", "forward"} <= set(captured.err.splitlines())
 
 
 def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,56 @@ def test_the_fingerprint_sees_what_a_forward_does_but_no_docstring(tmp_path: Pat
 
     assert made("relu") == made("relu", documentation="'A network.'", comment="what it does")
     assert made("relu") != made("gelu")
+
+
+def test_the_fingerprint_sees_inherited_code_and_neighbour_files(tmp_path: Path) -> None:
+    def made(activation: str) -> str:
+        (tmp_path / "parts.py").write_text(ACTIVATED.format(activation=activation, documentation="", comment=""))
+        file = tmp_path / "net.py"
+        file.write_text("import parts\nclass Net(parts.Net):\n    pass\n")
+        return fingerprint(build(f"{file}:Net"))
+
+    assert made("relu") == made("relu")
+    assert made("relu") != made("gelu")
+
+
+def test_runs_of_other_images_weights_or_lengths_are_not_taken_up(tmp_path: Path) -> None:
+    def found(network: jobs.Network, data: sepnet.Dataset, **options: Any) -> Run | None:
+        return Run.find(tmp_path, jobs.prepare(network, data, RECIPE, precision="fp32", **options).config)
+
+    sepnet.train(tiny, patterns(), RECIPE, out=tmp_path, precision="fp32", name="run")
+    assert found(tiny, patterns()) is not None
+    assert found(tiny, patterns(seed=1)) is None
+    assert found(tiny(), patterns()) is None
+    sepnet.train(tiny, patterns(), out=tmp_path, name="run", resume=True, epochs=2)
+    assert found(tiny, patterns(), epochs=2) is None
+
+
+def test_a_network_that_fails_only_in_training_is_refused(tmp_path: Path) -> None:
+    def normed() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.BatchNorm1d(3))
+
+    with pytest.raises(SepnetError, match="in training, with a last batch of 1: Expected more than 1 value"):
+        sepnet.train(normed, patterns(), RECIPE, batch_size=149, out=tmp_path)
+
+
+def test_another_comparison_does_not_replace_a_verdict(tmp_path: Path) -> None:
+    def other() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
+
+    first, second, again = (sepnet.compare(other, tiny, patterns(), epochs=n, out=tmp_path) for n in (1, 2, 1))
+    assert first.path != second.path
+    assert first.path == again.path
+
+
+def test_code_inside_a_run_folder_is_not_run(tmp_path: Path) -> None:
+    run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path)
+    trap = run.path / "trap.py"
+    trap.write_text("raise SystemExit('the trap was run')")
+    config = run.path / "config.toml"
+    config.write_text(config.read_text().replace('network = "tiny"', f'network = "{trap}:f"'))
+    with pytest.raises(SepnetError, match="names code of its own"):
+        sepnet.load(run.path)
 
 
 @pytest.mark.parametrize(

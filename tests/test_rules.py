@@ -374,7 +374,10 @@ def test_the_report_is_plain_values() -> None:
     values = json.loads(json.dumps(sepnet.check("published").to_dict()))
     assert set(values) == {"network", "rules", "kept", "results"}
     assert (values["network"], values["rules"], values["kept"]) == ("published", "assignment", True)
-    assert {"rule", "kept", "measured", "over", "violations", "notes"} == set(values["results"][0])
+    keys = {"rule", "kept", "measured", "value", "limit", "over", "violations", "notes"}
+    assert keys == set(values["results"][0])
+    parameters = next(result for result in values["results"] if result["rule"] == "parameters")
+    assert (parameters["value"], parameters["limit"], parameters["over"]) == (96_009, 100_000, None)
 
 
 # Rules from files.

@@ -238,7 +238,7 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
 
 def test_seeds_without_any_spread() -> None:
     judged = welch([0.5, 0.5], [0.75, 0.75])
-    assert (judged.low, judged.high, judged.winner) == (0.25, 0.25, "challenger")
+    assert (judged.low, judged.high, judged.winner) == (0.25, 0.25, "neither")
     assert welch([0.5, 0.5], [0.5, 0.5]).winner == "neither"
 
 
@@ -254,6 +254,7 @@ LABELS = [0, 1, 2, 0, 1, 2, 0, 1]
 CONFIG = RunConfig(
     network="net",
     fingerprint="0",
+    data_sha256="0" * 64,
     data="shapes",
     validation="test",
     classes=("a", "b", "c"),

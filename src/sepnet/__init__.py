@@ -10,14 +10,14 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["check", "compare", "load", "summary", "train"]
+__all__ = ["Dataset", "Recipe", "Rules", "Run", "Split", "check", "compare", "load", "summary", "train"]
 
 if TYPE_CHECKING:
-    from sepnet.api import check, compare, load, summary, train
+    from sepnet.api import Dataset, Recipe, Rules, Run, Split, check, compare, load, summary, train
 
 
 def __getattr__(name: str) -> Any:
-    """Import the verbs when first used, so that ``sepnet --help`` need not wait for PyTorch (PEP 562)."""
+    """Import the rest when first used, so that ``sepnet --help`` need not wait for PyTorch (PEP 562)."""
     if name in __all__:
         from sepnet import api
 

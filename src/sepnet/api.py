@@ -9,14 +9,15 @@ from sepnet import jobs
 from sepnet.anatomy import Anatomy, trace
 from sepnet.comparison import Comparison, Contestant
 from sepnet.comparison import compare as compare_contestants
-from sepnet.data import Dataset
-from sepnet.networks import build
+from sepnet.data import Dataset, Split
+from sepnet.networks import NETWORKS, build
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.training.prepare import apply_norm_settings
 from sepnet.training.recipe import Recipe
 
+__all__ = ["Dataset", "Recipe", "Rules", "Run", "Split", "check", "compare", "load", "summary", "train"]
 RUNS = Path("runs")
 
 
@@ -57,7 +58,7 @@ def check(
 def train(
     network: jobs.Network,
     data: str | Dataset | None = None,
-    recipe: str | Recipe | None = None,
+    recipe: str | Path | Recipe | None = None,
     *,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -125,8 +126,8 @@ def compare(
     *,
     epochs: int | None = 50,
     seeds: int = 1,
-    base_recipe: str | Recipe | None = None,
-    recipe: str | Recipe | None = None,
+    base_recipe: str | Path | Recipe | None = None,
+    recipe: str | Path | Recipe | None = None,
     device: str = "auto",
     precision: str = "auto",
     validation: str = "test",
@@ -135,8 +136,8 @@ def compare(
 ) -> Comparison:
     """Check the challenger, train both networks on the same data, and judge.
 
-    Runs of the same configuration that lie under ``out`` are taken up, finished or not. A :class:`Run` in the
-    place of a network is judged as it is.
+    Runs of the same configuration that lie under ``out`` are taken up, finished or not. A :class:`Run`, or a run's
+    folder, in the place of a network is judged as it is.
 
     Args:
         base: the network to beat.
@@ -157,8 +158,8 @@ def compare(
 
     """
     return compare_contestants(
-        Contestant(base, base_recipe),
-        Contestant(challenger, recipe),
+        Contestant(_run_or_network(base), base_recipe),
+        Contestant(_run_or_network(challenger), recipe),
         data,
         rules=rules if isinstance(rules, Rules) else load_rules(str(rules)),
         seeds=seeds,
@@ -168,6 +169,13 @@ def compare(
         precision=precision,
         validation=validation,
     )
+
+
+def _run_or_network(contestant: jobs.Network | Run) -> jobs.Network | Run:
+    """Return the run in a folder of that name, where there is one and no network of sepnet's has the name."""
+    if isinstance(contestant, str) and contestant not in NETWORKS and Path(contestant).is_dir():
+        return Run.open(Path(contestant))
+    return contestant
 
 
 def load(run: str | Path | Run, network: nn.Module | None = None) -> nn.Module:

@@ -1,5 +1,6 @@
 """A comparison: two contestants, their runs, and the verdict."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,10 @@ from sepnet.training.recipe import Recipe
 from sepnet.verdict import Verdict, Welch, judge, require_same_images
 
 VERDICT = "verdict.json"
+SCORED_ON = {
+    "test": "the test images after each epoch, which is the assignment's protocol; choose nothing by it",
+    "holdout": "training images held out",
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Contestant:
     """A network to train by a recipe (its own when None), or a run to judge as it is."""
 
     network: jobs.Network | Run
-    recipe: str | Recipe | None = None
+    recipe: str | Path | Recipe | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,7 @@ class Side:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
     """Who won, and what was measured."""
 
@@ -80,7 +85,7 @@ class Comparison:
             "path": str(self.path),
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return to_text(self)
 
 
@@ -112,13 +117,30 @@ def compare(
         notice(f"{anatomies[1].network} breaks the rules ({broken}); training it all the same")
     sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
     verdict = judge(sides[0].runs, sides[1].runs)
-    config = sides[0].runs[0].config
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
-    path = out / f"{labels[1]}-against-{labels[0]}-{config.data}"
+    path = _folder(out, f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}", sides)
     comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)
-    path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
     return comparison
+
+
+def _folder(out: Path, name: str, sides: list[Side]) -> Path:
+    """Make the folder ``out/name``, with a number where the verdict in it is of other runs."""
+    runs = [[str(run.path) for run in side.runs] for side in sides]
+    for number in itertools.count(1):
+        path = out / (name if number == 1 else f"{name}-{number}")
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / VERDICT).is_file() or _judged_runs(path / VERDICT) == runs:
+            return path
+    raise AssertionError("there is no last number")
+
+
+def _judged_runs(file: Path) -> list[list[str]] | None:
+    try:
+        verdict = json.loads(file.read_text("utf-8"))
+        return [verdict[side]["runs"] for side in ("base", "challenger")]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -159,11 +181,13 @@ def to_text(comparison: Comparison) -> str:
     table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     name = challenger.anatomy.network
     rules = comparison.rules
-    kept = "keeps" if rules.kept else "BREAKS"
+    broken = ", ".join(result.rule for result in rules.results if not result.kept)
+    judged = f"{name} BREAKS them: {broken}" if broken else f"{name} keeps them"
     lines = [
         *table,
         "",
-        f"rules ({rules.name}): {name} {kept} them",
+        f"scored on: {SCORED_ON[comparison.verdict.validation]}",
+        f"rules ({rules.name}): {judged}",
         f"by the assignment: {_assignment_line(comparison)}",
         f"by the statistics: {_statistics_line(comparison)}",
         f"verdict in {comparison.path / VERDICT}",
@@ -196,11 +220,17 @@ def _listed(value: Any, form: Callable[[Any], str]) -> str:
 def _assignment_line(comparison: Comparison) -> str:
     judged = comparison.verdict.by_assignment
     base, name = comparison.base.anatomy.network, comparison.challenger.anatomy.network
-    verb = "beats" if judged.beats_best else "does not beat"
+    if judged.beats_best:
+        verb = "beats"
+    elif judged.beats_final:
+        verb = "beats the last, not the best epoch of"
+    else:
+        verb = "does not beat"
     passed = "" if judged.passed_epoch is None else f", which it first passed at epoch {judged.passed_epoch}"
+    seeds = " (of seed 0)" if len(comparison.base.runs) > 1 else ""
     return (
         f"{name} {verb} {base}: best {_percent(judged.challenger_best)} against {base}'s last "
-        f"{_percent(judged.base_final)} and best {_percent(judged.base_best)}{passed}"
+        f"{_percent(judged.base_final)} and best {_percent(judged.base_best)}{passed}{seeds}"
     )
 
 

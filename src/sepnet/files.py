@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise SepnetError(
             f"'{path}' could not be written: {error.strerror or error}; what was saved before is kept, "
             "make room or choose another folder, then resume"
@@ -36,6 +38,7 @@ def sync_folder(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(OSError):  # some network file systems refuse it; the file itself is safe
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,5 +1,8 @@
 """From names to a run: what ``sepnet train`` and ``sepnet compare`` have in common."""
 
+import copy
+import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +42,7 @@ class Job:
 def prepare(
     network: Network,
     data: str | Dataset,
-    recipe: str | Recipe | None,
+    recipe: str | Path | Recipe | None,
     *,
     seed: int = 0,
     device: str = "auto",
@@ -63,11 +66,12 @@ def prepare(
         dataset = dataset.holdout()
     mean, std = pixel_statistics(dataset.train.images, recipe)
     model = build_network(network, dataset, recipe, seed)
-    _require_fit(model, dataset, network_name(network))
+    _require_fit(model, dataset, network_name(network), recipe.batch_size)
     config = RunConfig(
         network=network_name(network),
         fingerprint=fingerprint(model),
         data=dataset.name,
+        data_sha256=dataset.fingerprint(),
         validation=validation,
         classes=dataset.classes,
         image_shape=dataset.image_shape,
@@ -76,6 +80,7 @@ def prepare(
         seed=seed,
         device=device,
         precision=precision,
+        initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
         recipe=recipe,
     )
     return Job(config=config, dataset=dataset, network=network)
@@ -90,13 +95,29 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
         if epochs is not None:
             run.extend(epochs)
         if run.finished:
-            raise SepnetError(f"run '{run.path}' is finished: give more --epochs to go on, or another --name")
+            notice(f"run {run.path} is finished; more epochs would go on with it")
+            return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         trainer = Trainer(model, job.dataset, run)
         trainer.fit()
     if trainer.average:
         model.load_state_dict(trainer.average.model.state_dict())
     return model.eval()
+
+
+def _trained(job: Job, run: Run) -> nn.Module:
+    """Return the job's network with a finished run's weights; a module that was given takes them, too."""
+    model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
+    model.load_state_dict(run.weights())
+    return model.eval()
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Return a SHA-256 of a model's tensors."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int) -> nn.Module:
@@ -121,6 +142,11 @@ def rebuild(run: Run) -> nn.Module:
 
     """
     config = run.config
+    if run.path.resolve() in Path(config.network.rpartition(":")[0]).resolve().parents:
+        raise SepnetError(
+            f"run '{run.path}' names code of its own, '{config.network}', which is not run: "
+            "load the network yourself and give it beside the run"
+        )
     try:
         model = build(config.network, classes=len(config.classes), image_shape=config.image_shape)
     except SepnetError as error:
@@ -138,41 +164,48 @@ def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
     return model
 
 
-def _require_fit(model: nn.Module, dataset: Dataset, name: str) -> None:
-    """Raise unless the model takes the dataset's images ``(N, C, H, W)`` and gives ``(N, classes)``."""
+def _require_fit(model: nn.Module, dataset: Dataset, name: str, batch_size: int) -> None:
+    """Raise unless the model takes the dataset's images ``(N, C, H, W)`` and gives ``(N, classes)``.
+
+    Tried on a copy, in evaluation and, with the last batch of an epoch, the smallest, in training.
+    """
     size = "×".join(map(str, dataset.image_shape))
-    parameter = next(model.parameters(), torch.zeros(0))
-    was_training = model.training
-    try:
-        with torch.no_grad():
-            output = model.eval()(torch.zeros(2, *dataset.image_shape, device=parameter.device, dtype=parameter.dtype))
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SepnetError(f"network '{name}' does not take the images of {dataset.name}, {size}: {reason}") from error
-    finally:
-        model.train(was_training)
-    if not isinstance(output, torch.Tensor) or output.shape != (2, len(dataset.classes)):
-        given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise SepnetError(
-            f"network '{name}' gives {given} for two images of {dataset.name}: expected (2, {len(dataset.classes)}), "
-            "one number for each class"
-        )
+    trial = copy.deepcopy(model)
+    parameter = next(trial.parameters(), torch.zeros(0))
+    for training, count in ((False, 2), (True, len(dataset.train) % batch_size or min(batch_size, len(dataset.train)))):
+        images = torch.zeros(count, *dataset.image_shape, device=parameter.device, dtype=parameter.dtype)
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                output = trial.train(training)(images)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            where = f"in training, with a last batch of {count}" if training else "in evaluation"
+            raise SepnetError(
+                f"network '{name}' does not take the images of {dataset.name}, {size}, {where}: {reason}"
+            ) from error
+        if not isinstance(output, torch.Tensor) or output.shape != (count, len(dataset.classes)):
+            given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise SepnetError(
+                f"network '{name}' gives {given} for {count} images of {dataset.name}: "
+                f"expected ({count}, {len(dataset.classes)}), one number for each class"
+            )
 
 
 def network_name(network: Network) -> str:
     """Return the name a network goes by in a run's configuration."""
     if isinstance(network, str):
-        return network
+        path, separator, attribute = network.rpartition(":")
+        return f"{os.path.normpath(path)}{separator}{attribute}" if separator else network
     return str(getattr(network, "__name__", type(network).__name__))
 
 
-def resolve_recipe(network: Network, recipe: str | Recipe | None, **overrides: Any) -> Recipe:
+def resolve_recipe(network: Network, recipe: str | Path | Recipe | None, **overrides: Any) -> Recipe:
     """Return the recipe by name, the given one, or the network's own; then the overrides that are not None."""
     if isinstance(recipe, Recipe):
         return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
     if recipe is None:
         recipe = NETWORKS[network].recipe if isinstance(network, str) and network in NETWORKS else "champion"
-    return load_recipe(recipe, **overrides)
+    return load_recipe(str(recipe), **overrides)
 
 
 def resolve_device(device: str) -> str:
@@ -221,6 +254,7 @@ def take_up(job: Job, out: Path) -> Run:
         notice(f"training {job.config.network} into {run.path}")
     elif run.finished:
         notice(f"taking up the finished run {run.path}")
+        _trained(job, run)
         return run
     else:
         notice(f"resuming the broken-off run {run.path} after epoch {len(run.history)}")
@@ -231,7 +265,7 @@ def take_up(job: Job, out: Path) -> Run:
 def reopen(
     network: Network,
     data: str | Dataset | None,
-    recipe: str | Recipe | None,
+    recipe: str | Path | Recipe | None,
     *,
     out: Path,
     name: str | None,
@@ -253,7 +287,8 @@ def reopen(
         "validation": had.validation,
     }
     job = prepare(network, data or had.data, recipe or had.recipe, **{**settings, **options})
-    wanted = replace(job.config, recipe=replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs))
+    recipe = replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs)
+    wanted = replace(job.config, recipe=recipe, initial_weights=had.initial_weights, extended_from=had.extended_from)
     if wanted != had:
         raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another --name")
     return replace(job, config=had), run

@@ -73,12 +73,15 @@ class Result:
     rule: str
     kept: bool
     measured: str
+    value: int | None = None
+    """The measured number, where the rule is about one; ``over`` is by how much it is beyond ``limit``."""
+    limit: int | None = None
     over: int | None = None
     violations: tuple[Violation, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Report:
     """A network judged by rules."""
 
@@ -97,7 +100,7 @@ class Report:
         results = [asdict(result) for result in self.results]
         return {"network": self.network, "rules": self.name, "kept": self.kept, "results": results}
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         verdict = "keeps" if self.kept else "breaks"
         lines = [f"{self.network} {verdict} the rules '{self.name}'"]
         for result in self.results:
@@ -196,9 +199,17 @@ def _judge_activations(anatomy: Anatomy, rules: Rules) -> Result:
 def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detail: str = "") -> Result:
     assert limit is not None
     if value < limit:
-        return Result(rule=rule, kept=True, measured=f"{value:,}{detail}, below {limit:,}")
+        return Result(rule=rule, kept=True, measured=f"{value:,}{detail}, below {limit:,}", value=value, limit=limit)
     measured = f"{value:,}{detail}, {value - limit:,} over: expected below {limit:,}"
-    return Result(rule=rule, kept=False, measured=measured, over=value - limit, violations=(blamed,))
+    return Result(
+        rule=rule,
+        kept=False,
+        measured=measured,
+        value=value,
+        limit=limit,
+        over=value - limit,
+        violations=(blamed,),
+    )
 
 
 def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> Result:

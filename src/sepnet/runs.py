@@ -43,6 +43,8 @@ class RunConfig:
     fingerprint: str
     """Of the network's layers; see ``networks.fingerprint``."""
     data: str
+    data_sha256: str
+    """Of the images and labels, training and validation; see ``Dataset.fingerprint``."""
     validation: str
     """``test`` or ``holdout``: what the validation figures were measured on."""
     classes: tuple[str, ...]
@@ -53,6 +55,10 @@ class RunConfig:
     seed: int
     device: str
     precision: str
+    initial_weights: str = ""
+    """SHA-256 of the weights that training started from, where a module was given; empty where the seed drew them."""
+    extended_from: tuple[int, ...] = ()
+    """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
     recipe: Recipe
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +75,7 @@ class RunConfig:
         """Return the configuration written by :meth:`to_toml`."""
         try:
             values: dict[str, Any] = tomllib.loads(text)
-            for name in ("classes", "image_shape", "mean", "std"):
+            for name in ("classes", "image_shape", "mean", "std", "extended_from"):
                 values[name] = tuple(values[name])
             values["recipe"] = recipe_from_dict(values["recipe"], source=source)
             return RunConfig(**values)
@@ -84,6 +90,11 @@ class Run:
         self.path = path
         self.config = config
 
+    def __repr__(self) -> str:
+        done = f"{len(self.history)} of {self.config.recipe.epochs} epochs"
+        accuracy = f", {100 * self.history[-1].val_accuracy:.2f} %" if self.history else ""
+        return f"Run({str(self.path)!r}, {done}{accuracy})"
+
     @staticmethod
     def create(out: Path, name: str, config: RunConfig) -> "Run":
         """Make the folder ``out/name``, or ``out/name-2`` and so on where it is taken."""
@@ -97,7 +108,11 @@ class Run:
                 f"run folder '{out / name}' could not be made: {error.strerror}; choose another --out"
             ) from error
         run = Run(path, config)
-        run.write_config(config)
+        try:
+            run.write_config(config)
+        except SepnetError:
+            path.rmdir()
+            raise
         return run
 
     @staticmethod
@@ -143,8 +158,10 @@ class Run:
                 "expected as many or more"
             )
         if epochs > self.config.recipe.epochs:
-            self.note_session({"extended": {"from_epochs": self.config.recipe.epochs, "to_epochs": epochs}})
-            self.write_config(replace(self.config, recipe=replace(self.config.recipe, epochs=epochs)))
+            before = self.config.recipe.epochs
+            self.note_session({"extended": {"from_epochs": before, "to_epochs": epochs}})
+            recipe = replace(self.config.recipe, epochs=epochs)
+            self.write_config(replace(self.config, recipe=recipe, extended_from=(*self.config.extended_from, before)))
 
     def note_session(self, values: dict[str, Any]) -> None:
         """Append to the record of the machines and moments at which the run was worked on."""

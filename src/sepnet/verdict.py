@@ -67,6 +67,7 @@ class Welch:
     high: float
     """Ends of the 95 % interval of challenger minus base."""
     winner: str
+    """``neither``, too, where no seed differs from another: so few values say nothing of the spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,7 @@ def welch(base: Sequence[float], challenger: Sequence[float]) -> Welch:
         difference=difference,
         low=low,
         high=high,
-        winner=_winner(difference, not low <= 0 <= high),
+        winner=_winner(difference, low < high and not low <= 0 <= high),
     )
 
 

@@ -124,14 +124,32 @@ def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_finished_run_goes_on_with_more_epochs_and_says_so(tmp_path: Path) -> None:
-    _train(tmp_path, name="run")
-    with pytest.raises(SepnetError, match="is finished: give more --epochs"):
-        _train(tmp_path, name="run", resume=True)
+    finished = _train(tmp_path, name="run")
+    again = _train(tmp_path, name="run", resume=True)
+    assert _weights(again) == _weights(finished)
+    assert len(again.sessions) == 1
     with pytest.raises(SepnetError, match="expected as many or more"):
         _train(tmp_path, name="run", resume=True, epochs=2)
     longer = _train(tmp_path, name="run", resume=True, epochs=5)
     assert len(longer.history) == longer.result["epochs"] == 5
+    assert longer.config.extended_from == (3,)
     assert {"from_epochs": 3, "to_epochs": 5} in [session.get("extended") for session in longer.sessions]
+
+
+def test_a_signal_while_the_outcome_is_written_still_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Run.write_outcome
+
+    def interrupted(run: Run, *outcome: Any) -> None:
+        write(run, *outcome)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Run, "write_outcome", interrupted)
+    with pytest.raises(Interrupted) as raised:
+        _train(tmp_path, name="run")
+    assert raised.value.exit_code == 143
+    assert Run.open(tmp_path / "run").finished
 
 
 def test_a_run_cannot_be_resumed_as_another(tmp_path: Path) -> None:

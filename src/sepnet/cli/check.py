@@ -12,6 +12,7 @@ from sepnet.cli.options import (
     NetworkArgument,
     TextOrJson,
     image_shape,
+    only_results,
     print_json,
 )
 
@@ -33,7 +34,8 @@ def command(
     """
     from sepnet import api
 
-    report = api.check(network, rules, image_shape=image_shape(image_size, channels), classes=classes)
+    with only_results():
+        report = api.check(network, rules, image_shape=image_shape(image_size, channels), classes=classes)
     if form is TextOrJson.json:
         print_json(report.to_dict())
     else:

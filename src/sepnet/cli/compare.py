@@ -1,22 +1,19 @@
 """``sepnet compare``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import NETWORK_HELP, FormatOption, TextOrJson, print_json
+from sepnet.cli.options import NETWORK_HELP, FormatOption, TextOrJson, only_results, print_json
 from sepnet.cli.train import (
+    RECIPES,
     DataOption,
     DeviceOption,
     OutOption,
     PrecisionOption,
-    RecipeOption,
     ValidationOption,
 )
-
-if TYPE_CHECKING:
-    from sepnet.runs import Run
 
 
 def command(
@@ -27,8 +24,12 @@ def command(
     data: DataOption = "sample",
     epochs: Annotated[int, typer.Option(help="Epochs of both networks.")] = 50,
     seeds: Annotated[int, typer.Option(help="Runs of each network, with seeds 0, 1, …")] = 1,
-    base_recipe: RecipeOption = None,
-    recipe: RecipeOption = None,
+    base_recipe: Annotated[
+        str | None, typer.Option(metavar=RECIPES, help="How to train the base; its own recipe unless given.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar=RECIPES, help="How to train the challenger; its own recipe unless given.")
+    ] = None,
     rules: Annotated[
         str, typer.Option(metavar="assignment|FILE.toml", help="The rules that the challenger has to keep.")
     ] = "assignment",
@@ -45,29 +46,22 @@ def command(
     """
     from sepnet import api
 
-    comparison = api.compare(
-        _run_or_name(base),
-        _run_or_name(challenger),
-        data,
-        epochs=epochs,
-        seeds=seeds,
-        base_recipe=base_recipe,
-        recipe=recipe,
-        device=device or "auto",
-        precision=precision or "auto",
-        validation=validation or "test",
-        rules=rules,
-        out=out,
-    )
+    with only_results():
+        comparison = api.compare(
+            base,
+            challenger,
+            data,
+            epochs=epochs,
+            seeds=seeds,
+            base_recipe=base_recipe,
+            recipe=recipe,
+            device=device or "auto",
+            precision=precision or "auto",
+            validation=validation or "test",
+            rules=rules,
+            out=out,
+        )
     if form is TextOrJson.json:
         print_json(comparison.to_dict())
     else:
         print(comparison)
-
-
-def _run_or_name(text: str) -> "str | Run":
-    """Return the run in the folder ``text``, or, where there is no such folder, the network's name."""
-    from sepnet.networks import NETWORKS
-    from sepnet.runs import Run
-
-    return Run.open(Path(text)) if text not in NETWORKS and Path(text).is_dir() else text

@@ -1,6 +1,9 @@
 """Options that several subcommands take, and how a result is printed."""
 
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -34,6 +37,13 @@ def image_shape(size: str, channels: int) -> tuple[int, int, int]:
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise SepnetError(f"image size '{size}' is not understood: expected pixels as 32 or, height first, 32x48")
     return channels, int(parts[0]), int(parts[-1])
+
+
+@contextlib.contextmanager
+def only_results() -> Iterator[None]:
+    """Send what a user's network prints to standard error, so that standard output stays the result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def print_json(value: Any) -> None:

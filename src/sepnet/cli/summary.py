@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import ChannelsOption, ClassesOption, ImageSizeOption, NetworkArgument, image_shape
+from sepnet.cli.options import (
+    ChannelsOption,
+    ClassesOption,
+    ImageSizeOption,
+    NetworkArgument,
+    image_shape,
+    only_results,
+)
 
 
 class SummaryFormat(StrEnum):
@@ -34,7 +41,8 @@ def command(
     from sepnet import api
     from sepnet.anatomy import to_json, to_markdown, to_text
 
-    anatomy = api.summary(network, image_shape=image_shape(image_size, channels), classes=classes)
+    with only_results():
+        anatomy = api.summary(network, image_shape=image_shape(image_size, channels), classes=classes)
     if form is SummaryFormat.json:
         print(to_json(anatomy))
     elif form is SummaryFormat.markdown:

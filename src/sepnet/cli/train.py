@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, print_json
+from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json
 
 DataOption = Annotated[str, typer.Option(metavar="cifar10|sample", help="The dataset.")]
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(metavar="published|champion|FILE.toml", help="How to train; the network's own unless given."),
-]
+RECIPES = "published|champion|FILE.toml"
 DeviceOption = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto takes a GPU if there is one."),
@@ -36,7 +33,12 @@ def command(
     data: Annotated[
         str | None, typer.Option(metavar="cifar10|sample", help="The dataset; sample unless given.")
     ] = None,
-    recipe: RecipeOption = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar=RECIPES, help="How to train; unless given the network's own, which is champion for yours."
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
     lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
@@ -61,21 +63,22 @@ def command(
     """
     from sepnet import api
 
-    run = api.train(
-        network,
-        data,
-        recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        device=device,
-        precision=precision,
-        validation=validation,
-        name=name,
-        out=out,
-        resume=resume,
-    )
+    with only_results():
+        run = api.train(
+            network,
+            data,
+            recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            seed=seed,
+            device=device,
+            precision=precision,
+            validation=validation,
+            name=name,
+            out=out,
+            resume=resume,
+        )
     result = run.result
     if form is TextOrJson.json:
         print_json({"run": str(run.path), **result})

@@ -1,5 +1,6 @@
 """The one in-memory dataset type."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -74,6 +75,14 @@ class Dataset:
         """Shape ``(C, H, W)`` of one image."""
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of all images and labels, in their order."""
+        digest = hashlib.sha256()
+        for tensor in (self.train.images, self.train.labels, self.test.images, self.test.labels):
+            digest.update(f"{tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def holdout(self) -> "Dataset":
         """Return the dataset with a tenth of each training class held out, in place of the test split.

@@ -54,8 +54,8 @@ def download(place: Path) -> tuple[dict[str, bytes], str]:
             refusals.append(f"{title} ({error})")
     raise SepnetError(
         f"{cifar10.NAME} is not in the cache and could not be fetched: tried {'; '.join(refusals)}. "
-        f"Give a copy with --source PATH (a folder or archive), or name a folder that holds '{cifar10.NAME}' "
-        "in SEPNET_CACHE"
+        f"Run `sepnet data fetch {cifar10.NAME} --source PATH` with a copy (a folder or archive), or name a folder "
+        f"that holds '{cifar10.NAME}' in SEPNET_CACHE"
     )
 
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 class SeparableConv2d(nn.Sequential):
     """A depthwise convolution followed at once by a pointwise one, as Keras's ``SeparableConv2D``.
 
-    Takes ``(N, in_channels, H, W)``; with stride 1 and padding ``"same"`` gives ``(N, out_channels, H, W)``.
-    The stride and the dilation belong to the depthwise half; the bias, if any, to the pointwise half.
-    At stride 2 and odd kernel the padding is ``kernel_size // 2`` on both sides. (Chollet 2017, Xception,
-    section 2.)
+    Takes ``(N, in_channels, H, W)``; gives ``(N, out_channels, H, W)`` with stride 1 and an odd kernel, which is
+    padded by half its extent on each side. The stride and the dilation belong to the depthwise half; the bias, if
+    any, to the pointwise half. (Chollet 2017, Xception, section 2.)
     """
 
     depthwise: nn.Conv2d

@@ -17,18 +17,18 @@ def published(*, classes: int = 10, image_shape: tuple[int, int, int] = (3, 32, 
     def stage(in_channels: int) -> list[nn.Module]:
         return [*separable(in_channels, 48), *separable(48, 96), *separable(96, 192)]
 
-    pool = [nn.MaxPool2d(2), nn.Dropout(0.1)]
+    def pool() -> list[nn.Module]:
+        return [nn.MaxPool2d(2), nn.Dropout(0.1)]
+
     return nn.Sequential(
         *stage(image_shape[0]),
         *separable(192, 32, 1),
-        *pool,
+        *pool(),
         *stage(32),
         *separable(192, 32, 1),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.1),
+        *pool(),
         *stage(32),
-        nn.MaxPool2d(2),
-        nn.Dropout(0.1),
+        *pool(),
         SeparableConv2d(192, 10, 1),
         GlobalAveragePool(),
         nn.Linear(10, classes),

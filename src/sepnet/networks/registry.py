@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from torch import nn
@@ -90,24 +91,36 @@ def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.M
 def fingerprint(model: nn.Module) -> str:
     """Return a SHA-256 of the model's layers: modules and settings, names and shapes of tensors, own code.
 
-    Weights do not count, nor do comments and docstrings. Of code, the classes outside torch and sepnet count;
-    functions that these call do not.
+    Weights do not count, nor do comments and docstrings. Of code, the methods and plain attributes of all classes
+    outside torch and sepnet count; functions that these call do not.
     """
     shapes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
-    classes = {type(module) for module in model.modules()}
-    own = [kind for kind in classes if kind.__module__.split(".")[0] not in ("torch", "sepnet")]
-    code = "".join(sorted(_plain_source(kind) for kind in own))
+    classes = {kind for module in model.modules() for kind in type(module).__mro__}
+    own = [kind for kind in classes if kind.__module__.split(".")[0] not in ("builtins", "torch", "sepnet")]
+    code = "".join(sorted(_plain_code(kind) for kind in own))
     return hashlib.sha256(f"{model}\n{shapes}{code}".encode()).hexdigest()
 
 
-def _plain_source(kind: type) -> str:
-    """Return a class's code without comments and docstrings; its name alone where the source is not known."""
+def _plain_code(kind: type) -> str:
+    """Return a class's methods without comments and docstrings, and its plain attributes."""
+    parts = [kind.__qualname__.rpartition(".")[2]]
+    for name, value in sorted(vars(kind).items()):
+        method = getattr(value, "fget", None) or getattr(value, "__func__", value)
+        if inspect.isfunction(method):
+            parts.append(f"{name}: {_plain_source(method)}")
+        elif not name.startswith("__") and isinstance(value, str | int | float | bool | tuple):
+            parts.append(f"{name} = {value!r}")
+    return "\n".join(parts)
+
+
+def _plain_source(method: FunctionType) -> str:
+    """Return a method's source without comments and docstrings, or its byte code where the source is lost."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     except (OSError, TypeError, SyntaxError):
-        return kind.__qualname__
+        return f"{method.__code__.co_code!r} {method.__code__.co_names}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
@@ -126,15 +139,14 @@ def _from_file(path: Path, attribute: str, options: dict[str, Any]) -> nn.Module
 
 @contextlib.contextmanager
 def _user_code(folder: Path) -> Iterator[None]:
-    """Run a user's file as ``python FILE`` would, its neighbours importable; what it prints is no result of ours.
+    """Run a user's file as ``python FILE`` would, its neighbours importable.
 
     Its neighbours are forgotten afterwards: another folder's file may import others of the same names.
     """
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:

@@ -12,8 +12,8 @@ class Interrupted(BaseException):
     def __init__(self, signum: int, saved_in: Path) -> None:
         name = signal.Signals(signum).name
         super().__init__(
-            f"stopped by {name}; saved in '{saved_in}', go on with `sepnet train … --resume`, or call the same "
-            "`sepnet compare` again"
+            f"stopped by {name}; saved in '{saved_in}': go on with `sepnet train … --resume --name {saved_in.name} "
+            f"--out {saved_in.parent}`, or call the same `sepnet compare` again"
         )
         self.exit_code = 128 + signum
 

@@ -81,6 +81,8 @@ class Trainer:
             if logits is None:
                 logits = self.validate()
             self._write_outcome(logits)
+            if self.signals.received:
+                raise Interrupted(self.signals.received, self.run.path)
 
     def _train_epoch(self) -> None:
         order = torch.randperm(
@@ -161,6 +163,8 @@ class Trainer:
         train_seconds = self.state.train_seconds
         logits = self.validate()
         val_loss = float(self.loss_function(logits, self.test_split.labels))
+        if not math.isfinite(val_loss):
+            raise self._not_finite(f"the validation loss became {val_loss}")
         val_accuracy = float((logits.argmax(1) == self.test_split.labels).double().mean())
         self._tally()
         state, count = self.state, len(self.train_split)
@@ -199,7 +203,7 @@ class Trainer:
 
     def _show(self) -> None:
         self._tally()
-        state, seen = self.state, self.state.step * self.recipe.batch_size
+        state, seen = self.state, min(self.state.step * self.recipe.batch_size, len(self.train_split))
         rate = seen / state.train_seconds
         epochs_left = self.recipe.epochs - state.epoch - state.step / self.steps
         self.progress.step(

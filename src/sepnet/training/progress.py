@@ -34,7 +34,7 @@ class TrainingProgress:
             self._bar.progress.stop()
 
     def due(self) -> bool:
-        """Whether it is time to draw again; figures are read off the device only then."""
+        """Whether it is time to draw again; figures are read off the device, and the loss is checked, only then."""
         now = time.monotonic()
         if now - self._drawn < REFRESH_SECONDS:
             return False

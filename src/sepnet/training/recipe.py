@@ -70,21 +70,21 @@ class Recipe:
 
 
 _COUNT = (1, 10**9, "a whole number of at least 1")
-_POSITIVE = (0.0, 1e9, "a number of at least 0")
+_NOT_NEGATIVE = (0.0, 1e9, "a number of at least 0")
 _SHARE = (0.0, 1.0, "a number from 0 to 1")
 _BELOW_ONE = (0.0, 0.999_999, "a number from 0 to below 1")
 _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": _COUNT,
     "batch_size": _COUNT,
-    "lr": _POSITIVE,
+    "lr": _NOT_NEGATIVE,
     "momentum": _BELOW_ONE,
-    "eps": _POSITIVE,
-    "weight_decay": _POSITIVE,
+    "eps": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
     "warmup": _SHARE,
     "label_smoothing": _BELOW_ONE,
     "crop": (0, 10**4, "a whole number of pixels, 0 for none"),
     "average": _BELOW_ONE,
-    "norm_eps": _POSITIVE,
+    "norm_eps": _NOT_NEGATIVE,
     "norm_momentum": _SHARE,
 }
 

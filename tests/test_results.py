@@ -1,0 +1,48 @@
+"""The measured runs under ``results/`` hold together, and the README quotes them."""
+
+from pathlib import Path
+
+import pytest
+
+from sepnet import jobs
+from sepnet.runs import Run
+from sepnet.training.history import best
+from sepnet.training.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/config.toml"))
+
+
+def test_there_are_results() -> None:
+    assert {run.name for run in RUNS} >= {"base-cifar10", "champion-cifar10"}
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_a_result_is_of_the_network_and_the_recipe_that_are_here(path: Path) -> None:
+    run = Run.open(path)
+    jobs.rebuild(run)  # raises if the network has changed since
+    recipe = run.config.recipe
+    assert recipe == load_recipe(recipe.name, epochs=recipe.epochs)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_history_result_and_logits_agree(path: Path) -> None:
+    run = Run.open(path)
+    history = run.history
+    assert [epoch.epoch for epoch in history] == list(range(1, run.config.recipe.epochs + 1))
+    assert run.result["final_accuracy"] == history[-1].val_accuracy
+    assert run.result["best_accuracy"] == best(history).val_accuracy == max(row.val_accuracy for row in history)
+    assert run.correct().double().mean().item() == pytest.approx(history[-1].val_accuracy, abs=1e-9)
+    log = (path / "log.txt").read_text().splitlines()
+    assert log[-2] == history[-1].line()
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_the_readme_and_the_ledger_quote_the_result(path: Path) -> None:
+    run = Run.open(path)
+    last, top = (f"{100 * run.result[key]:.2f}" for key in ("final_accuracy", "best_accuracy"))
+    for file in (ROOT / "README.md", ROOT / "results" / "README.md"):
+        row = next(line for line in file.read_text().splitlines() if f"results/{path.name}" in line)
+        assert f" {last} " in row
+        assert f" {top} (epoch {run.result['best_epoch']}) " in row
+        assert f" {run.result['seconds']:,.0f} " in row
