@@ -406,9 +406,9 @@ def test_a_file_may_name_its_rules(tmp_path: Path) -> None:
     [
         ("paramters_below = 5", "unknown key 'paramters_below': did you mean 'parameters_below'"),
         ("zzz = 5", "unknown key 'zzz': expected one of"),
-        ("parameters_below = '5'", "parameters_below is '5': expected a whole number above 0"),
-        ("parameters_below = 5.0", "parameters_below is 5.0: expected a whole number above 0"),
-        ("parameters_below = true", "parameters_below is True: expected a whole number above 0"),
+        ("parameters_below = '5'", "parameters_below is '5': expected a whole number"),
+        ("parameters_below = 5.0", "parameters_below is 5.0: expected a whole number"),
+        ("parameters_below = true", "parameters_below is True: expected a whole number"),
         ("parameters_below = 0", "parameters_below is 0: expected a whole number above 0"),
         ("macs_below = -1", "macs_below is -1: expected a whole number above 0"),
         ("bytes_per_value = 0\ndropout = true", "bytes_per_value is 0"),

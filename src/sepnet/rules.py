@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
 from sepnet.anatomy import Anatomy, Convolution, Layer
 from sepnet.errors import SepnetError
-from sepnet.settings import hint, read_toml, to_settings
+from sepnet.settings import check_type, hint, read_toml, to_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +42,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
+            value = getattr(self, field.name)
+            check_type(f"rules: {field.name}", value, field.type)
+            if type(value) is int and value <= 0:
+                raise SepnetError(f"rules: {field.name} is {value}: expected a whole number above 0")
         if not 0 < self.max_dropout < 1:
             raise SepnetError(f"rules: max_dropout is {self.max_dropout}: expected a number between 0 and 1")
         if not self.judges():
@@ -265,27 +267,6 @@ _JUDGES: dict[str, Callable[[Anatomy, Rules], Result]] = {
     "receptive_field_at_most": _judge_largest_field,
     "allowed_layers": _judge_layers,
 }
-
-
-def _check_type(name: str, value: Any, annotation: Any) -> None:
-    """Raise unless ``value`` fits the field; a count has to be above 0."""
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType]
-    if value is None and len(kinds) < len(get_args(annotation)):
-        return
-    words = {bool: "true or false", int: "a whole number above 0", float: "a number", str: "a text"}
-    expected = words.get(kinds[0], "a list of texts")
-    if kinds[0] is bool:
-        fits = isinstance(value, bool)
-    elif kinds[0] is int:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    elif kinds[0] is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    elif kinds[0] is str:
-        fits = isinstance(value, str)
-    else:
-        fits = isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-    if not fits:
-        raise SepnetError(f"rules: {name} is {value!r}: expected {expected}")
 
 
 PRESETS = {

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from sepnet.errors import SepnetError
 
@@ -49,3 +50,38 @@ def to_settings(kind: type[Settings], values: dict[str, Any], *, source: str) ->
         return kind(**values)
     except SepnetError as error:
         raise SepnetError(f"{source}: {error}") from None
+
+
+def check_type(name: str, value: Any, annotation: Any) -> None:
+    """Raise unless ``value`` fits a field's annotation.
+
+    That is bool, int, float, str, ``tuple[str, ...]``, one of these or None, or a Literal of texts. A whole number
+    will do for a float.
+    """
+    if get_origin(annotation) is Literal:
+        choices = get_args(annotation)
+        if value not in choices:
+            raise SepnetError(f"{name} is {value!r}: expected {' or '.join(map(repr, choices))}")
+        return
+    optional = get_origin(annotation) is UnionType
+    kinds = get_args(annotation) if optional else (annotation,)
+    if not any(_fits(value, kind) for kind in kinds):
+        words = " or ".join(WORDS[kind] for kind in kinds if kind is not NoneType)
+        raise SepnetError(f"{name} is {value!r}: expected {words}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[str, ...]: "a list of texts",
+}

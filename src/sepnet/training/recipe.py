@@ -4,11 +4,10 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 from sepnet.errors import SepnetError
-from sepnet.settings import hint, read_toml, to_settings
+from sepnet.settings import check_type, hint, read_toml, to_settings
 
 PRESETS = ("published", "champion")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -55,7 +54,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), field.type)
+            check_type(f"recipe: {field.name}", getattr(self, field.name), field.type)
         for name, (low, high, expected) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -113,22 +112,3 @@ def load_recipe(name: str, **overrides: Any) -> Recipe:
 def recipe_from_dict(values: dict[str, Any], *, source: str) -> Recipe:
     """Return the recipe with these fields; ``source`` is named in errors."""
     return to_settings(Recipe, values, source=source)
-
-
-def _check_type(name: str, value: Any, annotation: Any) -> None:
-    """Raise unless ``value`` fits a field's annotation: int, float, str, bool, Literal, or one of these or None."""
-    if get_origin(annotation) is Literal:
-        choices = get_args(annotation)
-        if value not in choices:
-            raise SepnetError(f"recipe: {name} is {value!r}: expected {' or '.join(map(repr, choices))}")
-        return
-    allowed = get_args(annotation) or (annotation,)
-    if isinstance(value, bool) and bool not in allowed:
-        raise SepnetError(f"recipe: {name} is {value}: expected {_type_names(allowed)}")
-    if not isinstance(value, allowed) and not (float in allowed and isinstance(value, int)):
-        raise SepnetError(f"recipe: {name} is {value!r}: expected {_type_names(allowed)}")
-
-
-def _type_names(types: tuple[type, ...]) -> str:
-    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return " or ".join(words[kind] for kind in types if kind is not NoneType)
