@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
-from sepnet import __version__
+from sepnet import __version__, api
 from sepnet.cli.app import app, run
 
 USERS_FILE = """
@@ -473,3 +474,15 @@ def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, 
     assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other --seeds 2".split()) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (folder / "other").exists()
+
+
+def test_too_little_memory_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: object, **__: object) -> None:
+        torch.empty(2**60)  # an exbibyte and more
+
+    monkeypatch.setattr(api, "train", train)
+    assert run(TRAIN.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sepnet: error: there is not enough memory")
+    assert captured.err.count("\n") == 1

@@ -11,10 +11,12 @@ from sepnet.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/config.toml"))
+FINISHED = [path for path in RUNS if Run.open(path).finished]
+BROKEN_OFF = [path for path in RUNS if path not in FINISHED]
 
 
 def test_there_are_results() -> None:
-    assert {run.name for run in RUNS} >= {"base-cifar10", "champion-cifar10"}
+    assert {run.name for run in FINISHED} >= {"base-cifar10", "champion-cifar10"}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
@@ -25,7 +27,7 @@ def test_a_result_is_of_the_network_and_the_recipe_that_are_here(path: Path) -> 
     assert recipe == load_recipe(recipe.name, epochs=recipe.epochs)
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FINISHED, ids=lambda path: path.name)
 def test_history_result_and_logits_agree(path: Path) -> None:
     run = Run.open(path)
     history = run.history
@@ -37,12 +39,21 @@ def test_history_result_and_logits_agree(path: Path) -> None:
     assert log[-2] == history[-1].line()
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FINISHED, ids=lambda path: path.name)
 def test_the_readme_and_the_ledger_quote_the_result(path: Path) -> None:
     run = Run.open(path)
     last, top = (f"{100 * run.result[key]:.2f}" for key in ("final_accuracy", "best_accuracy"))
     for file in (ROOT / "README.md", ROOT / "results" / "README.md"):
-        row = next(line for line in file.read_text().splitlines() if f"results/{path.name}" in line)
+        row = next(line for line in file.read_text().splitlines() if f"results/{path.name}]" in line)
         assert f" {last} " in row
         assert f" {top} (epoch {run.result['best_epoch']}) " in row
         assert f" {run.result['seconds']:,.0f} " in row
+
+
+@pytest.mark.parametrize("path", BROKEN_OFF, ids=lambda path: path.name)
+def test_the_ledger_says_how_far_a_broken_off_run_is(path: Path) -> None:
+    run = Run.open(path)
+    assert run.read_checkpoint() is not None
+    rows = (ROOT / "results" / "README.md").read_text().splitlines()
+    row = next(line for line in rows if f"results/{path.name}]" in line)
+    assert f" {len(run.history)} of {run.config.recipe.epochs} " in row

@@ -142,7 +142,8 @@ def rebuild(run: Run) -> nn.Module:
 
     """
     config = run.config
-    if run.path.resolve() in Path(config.network.rpartition(":")[0]).resolve().parents:
+    path, separator, _ = config.network.rpartition(":")
+    if separator and run.path.resolve() in Path(path).resolve().parents:
         raise SepnetError(
             f"run '{run.path}' names code of its own, '{config.network}', which is not run: "
             "load the network yourself and give it beside the run"

@@ -25,6 +25,9 @@ app.command("train")(train.command)
 app.command("compare")(compare.command)
 app.add_typer(data.app, name="data")
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory")
+"""What PyTorch says on a processor and on a GPU."""
+
 
 def _show_version(wanted: bool) -> None:
     if wanted:
@@ -66,6 +69,10 @@ def run(arguments: list[str]) -> int:
         # The reader has gone, as in `sepnet … | head`: leave quietly, also when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except RuntimeError as error:
+        if not any(phrase in str(error) for phrase in OUT_OF_MEMORY):
+            raise
+        return _fail("there is not enough memory: choose a smaller --batch-size, or a smaller network")
     except OSError as error:
         place = f"'{error.filename}': " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}")
