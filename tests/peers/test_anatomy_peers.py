@@ -1,18 +1,19 @@
 """Parameters and multiplications as other tools count them."""
 
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+import torchinfo
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sepnet.anatomy import trace
 from sepnet.networks import NETWORKS, build
 from sepnet.networks.layers import SeparableConv2d
-
-torchinfo = pytest.importorskip("torchinfo")
 
 SHAPE = (3, 32, 32)
 
@@ -64,16 +65,16 @@ def test_trainable_parameters_and_outputs_as_torchinfo(name: str) -> None:
 
 
 @pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+def keras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.setenv("KERAS_HOME", os.fspath(tmp_path))
-    return pytest.importorskip("keras")
+    return importlib.import_module("keras")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_separable_stack_counts_as_keras(keras: object) -> None:
-    layers = keras.layers  # type: ignore[attr-defined]
-    theirs = keras.Sequential(  # type: ignore[attr-defined]
+def test_separable_stack_counts_as_keras(keras: ModuleType) -> None:
+    layers = keras.layers
+    theirs = keras.Sequential(
         [
             layers.Input((32, 32, 3)),
             layers.SeparableConv2D(16, 3, padding="same", use_bias=False),
