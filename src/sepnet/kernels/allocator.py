@@ -10,7 +10,8 @@ def keep_freed_memory() -> bool:
     """Tell glibc to reuse freed activations rather than hand them back to the system; return whether it did.
 
     By default glibc maps every large block anew, and a training step then spends up to half its time in page
-    faults (seen on two AMD Zen 4 cores at batch 128). The process keeps its peak memory until it ends. Elsewhere than on glibc this does nothing.
+    faults (seen on two AMD Zen 4 cores at batch 128). The process keeps its peak memory until it ends. Elsewhere
+    than on glibc this does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
