@@ -1,6 +1,5 @@
 """A comparison: two contestants, their runs, and the verdict."""
 
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
 from sepnet.notices import notice
 from sepnet.rules import Report, Rules, check
-from sepnet.runs import Run, RunConfig
+from sepnet.runs import Run, RunConfig, numbered
 from sepnet.training.history import best
 from sepnet.training.recipe import Recipe
 from sepnet.verdict import Verdict, Welch, judge, require_same_images
@@ -113,8 +112,7 @@ def compare(
     anatomies = [start.anatomy for start in starts]
     report = check(anatomies[1], rules)
     if not report.kept:
-        broken = ", ".join(result.rule for result in report.results if not result.kept)
-        notice(f"{anatomies[1].network} breaks the rules ({broken}); training it all the same")
+        notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it all the same")
     sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
     verdict = judge(sides[0].runs, sides[1].runs)
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
@@ -127,8 +125,7 @@ def compare(
 def _folder(out: Path, name: str, sides: list[Side]) -> Path:
     """Make the folder ``out/name``, with a number where the verdict in it is of other runs."""
     runs = [[str(run.path) for run in side.runs] for side in sides]
-    for number in itertools.count(1):
-        path = out / (name if number == 1 else f"{name}-{number}")
+    for path in numbered(out / name):
         path.mkdir(parents=True, exist_ok=True)
         if not (path / VERDICT).is_file() or _judged_runs(path / VERDICT) == runs:
             return path
@@ -181,8 +178,7 @@ def to_text(comparison: Comparison) -> str:
     table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     name = challenger.anatomy.network
     rules = comparison.rules
-    broken = ", ".join(result.rule for result in rules.results if not result.kept)
-    judged = f"{name} BREAKS them: {broken}" if broken else f"{name} keeps them"
+    judged = f"{name} keeps them" if rules.kept else f"{name} BREAKS them: {', '.join(rules.broken)}"
     lines = [
         *table,
         "",

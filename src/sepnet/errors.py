@@ -7,3 +7,8 @@ class SepnetError(Exception):
     The message is one line: the value or file, what was expected, what to do next. The command line prints
     it as ``sepnet: error: …`` and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, which may be empty."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -14,7 +14,7 @@ from torch import nn
 from sepnet import data as datasets
 from sepnet.data import Dataset
 from sepnet.environment import processor_capabilities
-from sepnet.errors import SepnetError
+from sepnet.errors import SepnetError, first_line
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.runs import Run, RunConfig
@@ -179,7 +179,7 @@ def _require_fit(model: nn.Module, dataset: Dataset, name: str, batch_size: int)
             with torch.no_grad(), torch.random.fork_rng():
                 output = trial.train(training)(images)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             where = f"in training, with a last batch of {count}" if training else "in evaluation"
             raise SepnetError(
                 f"network '{name}' does not take the images of {dataset.name}, {size}, {where}: {reason}"

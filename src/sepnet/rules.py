@@ -95,7 +95,12 @@ class Report:
     @property
     def kept(self) -> bool:
         """Whether every rule is kept."""
-        return all(result.kept for result in self.results)
+        return not self.broken
+
+    @property
+    def broken(self) -> list[str]:
+        """The names of the rules that are not kept."""
+        return [result.rule for result in self.results if not result.kept]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values."""

@@ -282,12 +282,18 @@ class Run:
 
 def _make_folder(out: Path, name: str) -> Path:
     """Make ``out/name``, or ``out/name-2`` and so on where it is taken; two processes get two folders."""
-    for number in itertools.count(1):
-        path = out / (name if number == 1 else f"{name}-{number}")
+    for path in numbered(out / name):
         with contextlib.suppress(FileExistsError):
             path.mkdir()
             return path
     raise AssertionError("there is no last number")
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Yield ``path``, then the same with ``-2``, ``-3`` and so on."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
 
 
 def _read_text(file: Path) -> str:

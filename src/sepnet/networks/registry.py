@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from sepnet.errors import SepnetError
+from sepnet.errors import SepnetError, first_line
 from sepnet.networks.base import base
 from sepnet.networks.champion import champion
 from sepnet.networks.published import published
@@ -81,7 +81,7 @@ def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.M
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key} {value}" for key, value in options.items())
         raise SepnetError(
-            f"network '{name}' cannot be built with {given}: {type(error).__name__}: {_first_line(error)}"
+            f"network '{name}' cannot be built with {given}: {type(error).__name__}: {first_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise SepnetError(f"network '{name}' has type {type(model).__name__}: expected an nn.Module")
@@ -166,9 +166,5 @@ def _import(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise SepnetError(f"'{path}' could not be imported: {type(error).__name__}: {_first_line(error)}") from error
+        raise SepnetError(f"'{path}' could not be imported: {type(error).__name__}: {first_line(error)}") from error
     return module
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

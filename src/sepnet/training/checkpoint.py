@@ -10,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from sepnet.errors import SepnetError
+from sepnet.errors import SepnetError, first_line
 from sepnet.training.history import Epoch
 
 
@@ -51,7 +51,7 @@ def unpack(content: bytes, modules: dict[str, nn.Module], optimizer: torch.optim
             module.load_state_dict(_with_prefix(tensors, prefix))
         _restore_optimizer(optimizer, _with_prefix(tensors, "optimizer"))
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise SepnetError(
             f"'{source}' does not hold the state of this network and recipe ({reason}): start a new run"
         ) from error
