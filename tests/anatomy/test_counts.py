@@ -155,6 +155,7 @@ IMAGE = 3 * 32 * 32
         (Net(lambda net, x: net.c(x) + x, c=conv(3, 3, padding=1)), 3 * IMAGE, "add"),
         (Net(lambda net, x: F.relu(x) + x), 3 * IMAGE, "add"),
         (Net(lambda net, x: torch.cat(x.chunk(3, 1), 1)), 2 * IMAGE, "cat"),
+        (Net(lambda net, x: torch.cat(x.chunk(3, 1)[::-1], 1)), 2 * IMAGE, "cat"),
     ],
 )
 def test_peak_activation(model: nn.Module, values: int, layer: str) -> None:

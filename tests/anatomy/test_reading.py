@@ -233,3 +233,16 @@ def test_any_precision(dtype: torch.dtype) -> None:
 def test_a_network_without_layers_is_refused() -> None:
     with pytest.raises(SepnetError, match="expected at least one layer"):
         trace(nn.Sequential(nn.Identity()))
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (F.logsigmoid, "log sigmoid"),
+        (lambda x: F.threshold(x, 0.1, 0.0), "threshold"),
+        (lambda x: torch.threshold_(x.clone(), 0.1, 0.0), "threshold"),
+    ],
+    ids=["logsigmoid", "threshold", "threshold in place"],
+)
+def test_functions_that_pytorch_names_otherwise_inside(function: Callable[..., Tensor], kind: str) -> None:
+    assert last(Net(lambda net, x: function(x))).kind == kind

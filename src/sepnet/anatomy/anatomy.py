@@ -65,7 +65,7 @@ class Peak:
     layer: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Anatomy:
     """What a network is made of, for one image ``(C, H, W)``."""
 
@@ -75,7 +75,7 @@ class Anatomy:
     convolutions: tuple[Convolution, ...]
     peak_activation: Peak
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         from sepnet.anatomy.render import to_text  # the renderer knows the anatomy, so not at the top
 
         return to_text(self)

@@ -79,7 +79,9 @@ def getitem(call: Call) -> Outcome:
     """Handle indexing by integers, slices, ``None`` and ``…``; a tuple of tensors gives one of them."""
     source, index = call.args
     if not isinstance(source, Operand):
-        return Outcome(source[index].field, memory="view")
+        chosen = source[index]
+        several = isinstance(chosen, tuple)
+        return Outcome(tuple(one.field for one in chosen) if several else chosen.field, memory="view")
     field, gone = call.input, []
     for dim, item in enumerate(_full_index(index, len(field.dims))):
         if item is None:

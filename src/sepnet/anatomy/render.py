@@ -104,7 +104,9 @@ def _print(table: Table, width: int) -> str:
 
 
 def _console(width: int) -> Console:
-    return Console(file=StringIO(), width=width, color_system=None, force_terminal=False, highlight=False)
+    return Console(
+        file=StringIO(), width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
+    )
 
 
 def _heading(anatomy: Anatomy) -> str:
