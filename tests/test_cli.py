@@ -15,33 +15,7 @@ import typer
 
 from sepnet import __version__, api
 from sepnet.cli.app import app, run
-
-USERS_FILE = """
-from torch import nn
-from torch.nn import functional as F
-
-
-def small(*, classes=10, image_shape=(3, 32, 32)):
-    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, classes))
-
-
-def larger():
-    return nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(192, 10))
-
-
-def bsconv():
-    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(7200, 10))
-
-
-def five_classes():
-    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 5))
-
-
-def misfit():
-    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(47, 10))
-"""
-RECIPE = "epochs = 1\nbatch_size = 500\nlr = 0.05\n"
-Captured = pytest.CaptureFixture[str]
+from tests.cli_support import RECIPE, TRAIN, Captured, prepare, run_json
 
 
 @pytest.fixture(autouse=True)
@@ -49,15 +23,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder with a user's networks in ``net.py`` and a quick recipe in ``quick.toml``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEPNET_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "net.py").write_text(USERS_FILE)
-    (tmp_path / "quick.toml").write_text(RECIPE)
+    prepare(tmp_path)
     return tmp_path
-
-
-def _json(arguments: str, capsys: Captured, *, code: int = 0) -> Any:
-    """Run a command whose standard output has to be JSON and nothing else."""
-    assert run([*arguments.split(), "--format", "json"]) == code
-    return json.loads(capsys.readouterr().out)
 
 
 def _process(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,7 +36,7 @@ def _process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_summary_as_json_is_the_documented_object(capsys: Captured) -> None:
-    summary = _json("summary published", capsys)
+    summary = run_json("summary published", capsys)
     assert list(summary) == ["network", "input", "layers", "totals"]
     assert summary["network"] == "published"
     assert summary["input"] == [3, 32, 32]
@@ -88,18 +55,18 @@ def test_summary_as_json_is_the_documented_object(capsys: Captured) -> None:
 
 
 def test_summary_shows_the_receptive_fields_of_the_assignment(capsys: Captured) -> None:
-    layers = _json("summary published", capsys)["layers"]
+    layers = run_json("summary published", capsys)["layers"]
     fields = [layer["receptive_field"] for layer in layers if layer["kind"] in ("separable", "max pool")]
     assert fields == [[n, n] for n in (3, 5, 7, 7, 8, 12, 16, 20, 20, 22, 30, 38, 46, 50, 50)]
 
 
 @pytest.mark.parametrize(("network", "total"), [("base", 1_172_410), ("resnet8", 78_666)])
 def test_summary_totals(network: str, total: int, capsys: Captured) -> None:
-    assert _json(f"summary {network}", capsys)["totals"]["parameters"] == total
+    assert run_json(f"summary {network}", capsys)["totals"]["parameters"] == total
 
 
 def test_summary_of_a_users_network_for_other_images(capsys: Captured) -> None:
-    summary = _json("summary net.py:small --classes 4", capsys)
+    summary = run_json("summary net.py:small --classes 4", capsys)
     assert summary["network"] == "net.py:small"
     assert summary["layers"][-1]["output"] == [4]
     assert summary["totals"]["parameters"] == 48 * 4 + 4
@@ -110,7 +77,7 @@ def test_summary_of_a_users_network_for_other_images(capsys: Captured) -> None:
     [("--image-size 48", [3, 48, 48]), ("--image-size 40x48 --channels 1", [1, 40, 48])],
 )
 def test_summary_of_another_image_size(options: str, image: list[int], capsys: Captured) -> None:
-    summary = _json(f"summary champion {options}", capsys)
+    summary = run_json(f"summary champion {options}", capsys)
     assert summary["input"] == image
     assert summary["layers"][0]["output"][1:] == image[1:]
 
@@ -153,8 +120,8 @@ def test_check_of_a_network_that_keeps_the_rules(network: str, capsys: Captured)
     assert "BROKEN" not in capsys.readouterr().out
 
 
-def test_check_as_json(capsys: Captured) -> None:
-    report = _json("check base", capsys, code=1)
+def test_check_asrun_json(capsys: Captured) -> None:
+    report = run_json("check base", capsys, code=1)
     assert report["kept"] is False
     separable = report["results"][0]
     assert len(separable["violations"]) == 6
@@ -163,13 +130,13 @@ def test_check_as_json(capsys: Captured) -> None:
 
 def test_check_by_rules_of_a_file(folder: Path, capsys: Captured) -> None:
     (folder / "mine.toml").write_text("macs_below = 1_000\n")
-    assert _json("check net.py:small --rules mine.toml", capsys)["kept"] is True
+    assert run_json("check net.py:small --rules mine.toml", capsys)["kept"] is True
     (folder / "mine.toml").write_text("macs_below = 480\n")
-    assert _json("check net.py:small --rules mine.toml", capsys, code=1)["results"][0]["over"] == 0
+    assert run_json("check net.py:small --rules mine.toml", capsys, code=1)["results"][0]["over"] == 0
 
 
 def test_check_of_a_users_network(capsys: Captured) -> None:
-    report = _json("check net.py:bsconv", capsys, code=1)
+    report = run_json("check net.py:bsconv", capsys, code=1)
     assert [violation["layer"] for violation in report["results"][0]["violations"]] == ["0", "1"]
 
 
@@ -177,7 +144,7 @@ def test_check_of_a_users_network(capsys: Captured) -> None:
 
 
 def test_data_show(capsys: Captured) -> None:
-    shown = _json("data show sample", capsys)
+    shown = run_json("data show sample", capsys)
     assert shown["image_shape"] == [3, 32, 32]
     assert sum(shown["images"]["train"].values()) == 2_000
     assert set(shown["images"]["test"].values()) == {50}
@@ -186,7 +153,7 @@ def test_data_show(capsys: Captured) -> None:
 
 
 def test_data_verify(capsys: Captured) -> None:
-    rows = _json("data verify sample", capsys)
+    rows = run_json("data verify sample", capsys)
     assert rows
     assert all(row["ok"] and row["expected"] == row["found"] for row in rows)
 
@@ -283,7 +250,8 @@ def _parameters(path: list[str]) -> list[Any]:
 
 def test_the_commands_are_those_of_the_documentation() -> None:
     paths = {" ".join(path) for path in _commands()}
-    assert {"summary", "check", "train", "compare", "data fetch", "data verify", "data show"} <= paths
+    verbs = {"summary", "check", "train", "compare", "report", "evaluate", "predict", "export"}
+    assert verbs | {"data fetch", "data verify", "data show"} <= paths
 
 
 @pytest.mark.parametrize("path", _commands(), ids=" ".join)
@@ -318,16 +286,14 @@ def test_help_does_not_wait_for_pytorch() -> None:
 
 # train.
 
-TRAIN = "train net.py:small --recipe quick.toml --precision fp32 --device cpu"
-
 
 def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> None:
-    first = _json(TRAIN, capsys)
+    first = run_json(TRAIN, capsys)
     assert (first["epochs"], first["validation"]) == (1, "test")
     assert Path(first["run"]) == Path("runs/small-sample")
     assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 2
 
-    second = _json("train net.py:small --resume --epochs 2", capsys)
+    second = run_json("train net.py:small --resume --epochs 2", capsys)
     assert second["run"] == first["run"]
     assert second["epochs"] == 2
     assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 3
@@ -367,7 +333,7 @@ def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:
 
 
 def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
-    names = [_json(f"{TRAIN} --name mine --out kept", capsys)["run"] for _ in range(2)]
+    names = [run_json(f"{TRAIN} --name mine --out kept", capsys)["run"] for _ in range(2)]
     assert [Path(name).as_posix() for name in names] == ["kept/mine", "kept/mine-2"]
 
 
@@ -407,73 +373,14 @@ def test_a_signal_saves_and_leaves_quietly(folder: Path, signum: signal.Signals,
     assert (folder / "runs/small-sample/checkpoint.safetensors").is_file()
 
 
-# compare.
+def test_an_interruption_says_so(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
-OPTIONS = "--epochs 1 --base-recipe quick.toml --recipe quick.toml --precision fp32"
-COMPARE = f"compare net.py:small net.py:larger {OPTIONS}"
-
-
-def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
-    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    monkeypatch.setattr(api, "check", interrupt)
+    assert run(["check", "base"]) == 130
     captured = capsys.readouterr()
-    first = json.loads(captured.out)
-    assert captured.err.count("training net.py:") == 2
-    assert set(first) == {"base", "challenger", "rules", "verdict", "path"}
-    assert first["base"]["parameters"] == 48 * 10 + 10
-    assert first["challenger"]["macs"] == 1920
-    assert first["rules"]["kept"] is False
-    assert "breaks the rules (separable only, batch norm, dropout)" in captured.err
-    assert first["verdict"]["by_statistics"]["test"] == "mcnemar_exact"
-    assert first["verdict"]["by_statistics"]["images"] == 500
-    assert json.loads((folder / first["path"] / "verdict.json").read_text()) == first
-
-    assert run([*COMPARE.split(), "--format", "json"]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out) == first
-    assert captured.err.count("taking up the finished run") == 2
-    assert "Epoch" not in captured.err
-
-    folders = [first[side]["runs"][0] for side in ("base", "challenger")]
-    again = _json(f"compare {' '.join(folders)}", capsys)
-    assert again["verdict"] == first["verdict"]
-
-    assert run(["compare", *folders]) == 0
-    text = capsys.readouterr().out
-    assert "by the assignment: net.py:larger " in text
-    assert "by the statistics: " in text
-    assert "rules (assignment): net.py:larger BREAKS them" in text
-
-
-def test_compare_over_seeds(capsys: Captured) -> None:
-    compared = _json(f"{COMPARE} --seeds 2", capsys)
-    assert compared["base"]["seeds"] == compared["challenger"]["seeds"] == [0, 1]
-    statistics = compared["verdict"]["by_statistics"]
-    assert (statistics["test"], statistics["base_runs"], statistics["challenger_runs"]) == ("welch", 2, 2)
-    assert statistics["low"] <= statistics["difference"] <= statistics["high"]
-
-
-def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
-    assert run(TRAIN.split()) == 0
-    capsys.readouterr()
-    assert run([*COMPARE.split(), "--format", "json"]) == 0
-    assert "taking up the finished run" in capsys.readouterr().err
-
-
-def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:
-    assert run(TRAIN.split()) == 0
-    (folder / "runs/small-sample/result.json").unlink()
-    capsys.readouterr()
-    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other".split()) == 2
-    assert "is not finished" in capsys.readouterr().err
-    assert not (folder / "other").exists()
-
-
-def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, capsys: Captured) -> None:
-    assert run(TRAIN.split()) == 0
-    capsys.readouterr()
-    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other --seeds 2".split()) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not (folder / "other").exists()
+    assert (captured.out, captured.err) == ("", "sepnet: interrupted\n")
 
 
 def test_too_little_memory_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,11 @@ def test_the_readme_and_the_ledger_quote_the_result(path: Path) -> None:
         assert f" {run.result['seconds']:,.0f} " in row
 
 
-@pytest.mark.parametrize("path", BROKEN_OFF, ids=lambda path: path.name)
-def test_the_ledger_says_how_far_a_broken_off_run_is(path: Path) -> None:
-    run = Run.open(path)
-    assert run.read_checkpoint() is not None
+def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
     rows = (ROOT / "results" / "README.md").read_text().splitlines()
-    row = next(line for line in rows if f"results/{path.name}]" in line)
-    assert f" {len(run.history)} of {run.config.recipe.epochs} " in row
+    for path in BROKEN_OFF:
+        run = Run.open(path)
+        assert run.read_checkpoint() is not None
+        row = next(line for line in rows if f"results/{path.name}]" in line)
+        assert f" {len(run.history)} of {run.config.recipe.epochs} " in row
+    assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)

@@ -10,10 +10,44 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Recipe", "Rules", "Run", "Split", "check", "compare", "load", "summary", "train"]
+__all__ = [
+    "Dataset",
+    "Recipe",
+    "Rules",
+    "Run",
+    "Split",
+    "check",
+    "compare",
+    "evaluate",
+    "export_run",
+    "judge",
+    "keras_definition",
+    "load",
+    "predict",
+    "summary",
+    "train",
+    "write_report",
+]
 
 if TYPE_CHECKING:
-    from sepnet.api import Dataset, Recipe, Rules, Run, Split, check, compare, load, summary, train
+    from sepnet.api import (
+        Dataset,
+        Recipe,
+        Rules,
+        Run,
+        Split,
+        check,
+        compare,
+        evaluate,
+        export_run,
+        judge,
+        keras_definition,
+        load,
+        predict,
+        summary,
+        train,
+        write_report,
+    )
 
 
 def __getattr__(name: str) -> Any:

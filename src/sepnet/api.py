@@ -1,23 +1,42 @@
-"""The verbs of the command line, for Python: summary, check, train, compare, load."""
+"""The verbs of the command line, for Python."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sepnet import jobs
+from sepnet import export, jobs, prediction, trained
 from sepnet.anatomy import Anatomy, trace
 from sepnet.comparison import Comparison, Contestant
 from sepnet.comparison import compare as compare_contestants
 from sepnet.data import Dataset, Split
+from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS, build
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
-from sepnet.training.prepare import apply_norm_settings
 from sepnet.training.recipe import Recipe
+from sepnet.verdict import judge
 
-__all__ = ["Dataset", "Recipe", "Rules", "Run", "Split", "check", "compare", "load", "summary", "train"]
+__all__ = [
+    "Dataset",
+    "Recipe",
+    "Rules",
+    "Run",
+    "Split",
+    "check",
+    "compare",
+    "evaluate",
+    "export_run",
+    "judge",
+    "keras_definition",
+    "load",
+    "predict",
+    "summary",
+    "train",
+    "write_report",
+]
 RUNS = Path("runs")
 
 
@@ -38,8 +57,30 @@ def summary(network: str | nn.Module, *, image_shape: tuple[int, int, int] = (3,
     return trace(build(network, classes=classes, image_shape=image_shape), image_shape, name=network)
 
 
+def keras_definition(
+    network: str | nn.Module, *, image_shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10
+) -> str:
+    """Return Python source that builds the network, untrained, as ``model`` in Keras 3.
+
+    Each layer's line tells its receptive field and its output size.
+
+    Args:
+        network: as for :func:`summary`.
+        image_shape: ``(C, H, W)`` of one image; Keras's images are ``(H, W, C)``.
+        classes: how many classes a network given by name is built for.
+
+    Raises:
+        SepnetError: as for :func:`summary`, or a layer has no counterpart in Keras; it is named.
+
+    """
+    if isinstance(network, nn.Module):
+        return export.keras_definition(network, image_shape)
+    model = build(network, classes=classes, image_shape=image_shape)
+    return export.keras_definition(model, image_shape, name=network)
+
+
 def check(
-    network: str | nn.Module,
+    network: str | nn.Module | Anatomy,
     rules: str | Path | Rules = "assignment",
     *,
     image_shape: tuple[int, int, int] = (3, 32, 32),
@@ -51,8 +92,10 @@ def check(
         SepnetError: unknown rules or network, or the network cannot be read.
 
     """
-    chosen = rules if isinstance(rules, Rules) else load_rules(str(rules))
-    return check_anatomy(summary(network, image_shape=image_shape, classes=classes), chosen)
+    chosen = _rules(rules)
+    if not isinstance(network, Anatomy):
+        network = summary(network, image_shape=image_shape, classes=classes)
+    return check_anatomy(network, chosen)
 
 
 def train(
@@ -70,6 +113,7 @@ def train(
     name: str | None = None,
     out: str | Path = RUNS,
     resume: bool = False,
+    reuse: bool = False,
 ) -> Run:
     """Train a network into the folder ``out/name`` and return the finished run.
 
@@ -93,6 +137,7 @@ def train(
         out: the folder of runs.
         resume: go on with the run in ``out/name``; what is not given is as that run has it, and ``epochs`` may
             be more than it had.
+        reuse: where ``out`` holds a run of this very configuration, take it up, finished or broken off, and say so.
 
     Raises:
         SepnetError: a value or name is wrong, the loss is not finite, or a file cannot be written.
@@ -108,12 +153,16 @@ def train(
         "lr": lr,
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    if resume and reuse:
+        raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:
         more = given.pop("epochs", None)
         job, run = jobs.reopen(network, data, recipe, out=Path(out), name=name, **given)
         jobs.train_run(job, run, epochs=more)
     else:
         job = jobs.prepare(network, data or jobs.DEFAULT_DATA, recipe, **given)
+        if reuse:
+            return jobs.take_up(job, Path(out), name)
         run = Run.create(Path(out), name or jobs.default_name(job.config), job.config)
         jobs.train_run(job, run)
     return run
@@ -161,7 +210,7 @@ def compare(
         Contestant(_run_or_network(base), base_recipe),
         Contestant(_run_or_network(challenger), recipe),
         data,
-        rules=rules if isinstance(rules, Rules) else load_rules(str(rules)),
+        rules=_rules(rules),
         seeds=seeds,
         out=Path(out),
         epochs=epochs,
@@ -178,24 +227,146 @@ def _run_or_network(contestant: jobs.Network | Run) -> jobs.Network | Run:
     return contestant
 
 
+def write_report(
+    *runs: str | Path | Run | Comparison,
+    rules: str | Path | Rules = "assignment",
+    data: Dataset | None = None,
+    out: str | Path | None = None,
+) -> Path:
+    """Write README, pictures and executed notebook of finished runs, and return their folder.
+
+    Args:
+        runs: runs or their folders, of one network or of several, one or more seeds each; or one comparison. The
+            first one's network is what the others are measured by.
+        rules: what every network is judged by; see :func:`check`.
+        data: the runs' dataset, where it has no name that :func:`sepnet.data.load` knows.
+        out: the report's folder; when absent, ``report`` in the folder of the only run or of the comparison.
+
+    Raises:
+        SepnetError: no such run, it is unfinished, the runs were not scored on the same images, or a file cannot
+            be written.
+
+    """
+    from sepnet.report.make import REPORT, make  # Matplotlib and Jupyter, for reports alone
+
+    given: list[Run] = []
+    for run in runs:
+        if isinstance(run, Comparison):
+            given += [*run.base.runs, *run.challenger.runs]
+            out = run.path / REPORT if out is None else out
+        else:
+            given.append(run if isinstance(run, Run) else Run.open(Path(run)))
+    return make(given, _rules(rules), dataset=data, out=None if out is None else Path(out))
+
+
+def _rules(rules: str | Path | Rules) -> Rules:
+    return rules if isinstance(rules, Rules) else load_rules(str(rules))
+
+
 def load(run: str | Path | Run, network: nn.Module | None = None) -> nn.Module:
     """Return the trained network of a finished run, in evaluation mode on the CPU.
 
     Pixels are expected as the run saw them: ``(x / 255 − mean) / std`` with the run's ``config.mean`` and ``std``.
 
     Args:
-        run: the run, or its folder.
+        run: the run, its folder, or the name of a network whose trained weights come with sepnet.
         network: the module to load the weights into, where the run was not made from a name.
 
     Raises:
         SepnetError: no such run, it is unfinished, or the network is no longer the one that was trained.
 
     """
-    run = run if isinstance(run, Run) else Run.open(Path(run))
-    run.require_finished()
-    if network is None:
-        network = jobs.rebuild(run)
-    else:
-        jobs.require_unchanged(apply_norm_settings(network, run.config.recipe), run)
-    network.load_state_dict(run.weights())
-    return network.eval()
+    return trained.load(trained.find_run(run), network)
+
+
+def export_run(
+    run: str | Path | Run, format: str = "keras", out: str | Path | None = None, *, network: nn.Module | None = None
+) -> Path:
+    """Write a trained network as a file of another framework, and return the file.
+
+    ``keras`` makes a ``.keras`` file that takes raw pixels ``(N, H, W, C)``, 0 … 255, and is compiled, so that
+    ``keras.models.load_model(file).evaluate(pixels, labels)`` gives its accuracy.
+
+    Args:
+        run: as for :func:`load`.
+        format: ``keras``.
+        out: the file; when absent, NETWORK.keras in the run's folder, or here where the weights come with sepnet.
+        network: as for :func:`load`.
+
+    Raises:
+        SepnetError: as for :func:`load`, a layer has no counterpart in Keras, Keras is not installed, or the file
+            cannot be written.
+
+    """
+    if format != "keras":
+        raise SepnetError(f"unknown format '{format}': expected keras")
+    found = trained.find_run(run)
+    config = found.config
+    folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
+    file = folder / f"{config.network.rpartition(':')[2]}.keras" if out is None else Path(out)
+    layers = export.plan(trained.load(found, network), config.image_shape, name=config.network)
+    export.write_keras(layers, file, mean=config.mean, std=config.std)
+    return file
+
+
+def evaluate(
+    run: str | Path | Run,
+    data: str | Dataset | None = None,
+    *,
+    validation: str | None = None,
+    network: nn.Module | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> trained.RunEvaluation:
+    """Judge a trained network by labelled images: accuracy, loss, calibration, each class, and their confusion.
+
+    On the images that the run was scored on, with the same processor and versions, the accuracy is exactly the
+    run's last.
+
+    Args:
+        run: as for :func:`load`.
+        data: a dataset, or its name, of the run's classes and image shape; the run's own when absent.
+        validation: ``test``, the dataset's test images, or ``holdout``, a tenth of its training images; those that
+            the run was scored on when absent.
+        network: as for :func:`load`.
+        device: ``auto``, ``cpu``, ``cuda`` …; the run's when absent.
+        precision: ``auto``, ``bf16`` or ``fp32``; the run's when absent.
+
+    Raises:
+        SepnetError: as for :func:`load`, or the data are unknown or of other classes or another shape.
+
+    """
+    return trained.evaluate(
+        trained.find_run(run), data, validation=validation, network=network, device=device, precision=precision
+    )
+
+
+def predict(
+    run: str | Path | Run,
+    images: prediction.Source | Iterable[prediction.Source],
+    top: int = 5,
+    *,
+    network: nn.Module | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> list[prediction.Prediction]:
+    """Return the likeliest classes of images, the probabilities that a trained network gives them beside them.
+
+    An image is turned upright by its EXIF orientation, laid on white where it is transparent, and made grey or RGB
+    as the run's images are. One of another size is cropped about the centre to their shape and resized by Pillow's
+    Lanczos filter, which does not alias. Of an animation the first frame counts.
+
+    Args:
+        run: as for :func:`load`.
+        images: a file in any format that Pillow reads, a folder (the images in and below it, sorted, hidden ones
+            left out), a ``PIL.Image.Image``, or several of these.
+        top: how many classes to name for each image, the likeliest first.
+        network: as for :func:`evaluate`.
+        device: as for :func:`evaluate`.
+        precision: as for :func:`evaluate`.
+
+    Raises:
+        SepnetError: as for :func:`load`, or a file is missing or cannot be read; it is named.
+
+    """
+    return prediction.predict(trained.find_run(run), images, top, network=network, device=device, precision=precision)

@@ -1,7 +1,7 @@
 """A comparison: two contestants, their runs, and the verdict."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from sepnet.rules import Report, Rules, check
 from sepnet.runs import Run, RunConfig, numbered
 from sepnet.training.history import best
 from sepnet.training.recipe import Recipe
-from sepnet.verdict import Verdict, Welch, judge, require_same_images
+from sepnet.verdict import Verdict, judge, require_same_images
 
 VERDICT = "verdict.json"
 SCORED_ON = {
@@ -116,15 +116,16 @@ def compare(
     sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
     verdict = judge(sides[0].runs, sides[1].runs)
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
-    path = _folder(out, f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}", sides)
+    name = f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}"
+    path = folder_for(out, name, sides[0].runs, sides[1].runs)
     comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)
     write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
     return comparison
 
 
-def _folder(out: Path, name: str, sides: list[Side]) -> Path:
+def folder_for(out: Path, name: str, *sides: Sequence[Run]) -> Path:
     """Make the folder ``out/name``, with a number where the verdict in it is of other runs."""
-    runs = [[str(run.path) for run in side.runs] for side in sides]
+    runs = [[str(run.path) for run in side] for side in sides]
     for path in numbered(out / name):
         path.mkdir(parents=True, exist_ok=True)
         if not (path / VERDICT).is_file() or _judged_runs(path / VERDICT) == runs:
@@ -176,16 +177,17 @@ def to_text(comparison: Comparison) -> str:
     rows = [("", base.anatomy.network, challenger.anatomy.network), *_figures(base, challenger)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    name = challenger.anatomy.network
-    rules = comparison.rules
-    judged = f"{name} keeps them" if rules.kept else f"{name} BREAKS them: {', '.join(rules.broken)}"
+    names = base.anatomy.network, challenger.anatomy.network
+    verdict, rules = comparison.verdict, comparison.rules
+    judged = f"{names[1]} keeps them" if rules.kept else f"{names[1]} BREAKS them: {', '.join(rules.broken)}"
+    seeds = " (of seed 0)" if len(base.runs) > 1 else ""
     lines = [
         *table,
         "",
-        f"scored on: {SCORED_ON[comparison.verdict.validation]}",
+        f"scored on: {SCORED_ON[verdict.validation]}",
         f"rules ({rules.name}): {judged}",
-        f"by the assignment: {_assignment_line(comparison)}",
-        f"by the statistics: {_statistics_line(comparison)}",
+        f"by the assignment: {verdict.by_assignment.sentence(*names)}{seeds}",
+        f"by the statistics: {verdict.by_statistics.sentence(*names)}",
         f"verdict in {comparison.path / VERDICT}",
     ]
     return "\n".join(lines)
@@ -211,45 +213,6 @@ def _figures(base: Side, challenger: Side) -> list[tuple[str, str, str]]:
 
 def _listed(value: Any, form: Callable[[Any], str]) -> str:
     return " ".join(form(item) for item in value) if isinstance(value, list) else form(value)
-
-
-def _assignment_line(comparison: Comparison) -> str:
-    judged = comparison.verdict.by_assignment
-    base, name = comparison.base.anatomy.network, comparison.challenger.anatomy.network
-    if judged.beats_best:
-        verb = "beats"
-    elif judged.beats_final:
-        verb = "beats the last, not the best epoch of"
-    else:
-        verb = "does not beat"
-    passed = "" if judged.passed_epoch is None else f", which it first passed at epoch {judged.passed_epoch}"
-    seeds = " (of seed 0)" if len(comparison.base.runs) > 1 else ""
-    return (
-        f"{name} {verb} {base}: best {_percent(judged.challenger_best)} against {base}'s last "
-        f"{_percent(judged.base_final)} and best {_percent(judged.base_best)}{passed}{seeds}"
-    )
-
-
-def _statistics_line(comparison: Comparison) -> str:
-    judged = comparison.verdict.by_statistics
-    names = {
-        "base": f"{comparison.base.anatomy.network} is better",
-        "challenger": f"{comparison.challenger.anatomy.network} is better",
-        "neither": "no difference is shown",
-    }
-    if isinstance(judged, Welch):
-        return (
-            f"{names[judged.winner]}: last epochs over {judged.challenger_runs} and {judged.base_runs} seeds "
-            f"{_percent(judged.challenger_mean)} ± {_percent(judged.challenger_standard_error)} against "
-            f"{_percent(judged.base_mean)} ± {_percent(judged.base_standard_error)}; difference "
-            f"{100 * judged.difference:+.2f} points, Welch's 95 % interval {100 * judged.low:+.2f} to "
-            f"{100 * judged.high:+.2f}"
-        )
-    return (
-        f"{names[judged.winner]}: last epochs differ by {100 * judged.difference:+.2f} points on {judged.images:,} "
-        f"images, {judged.only_challenger_right} to {judged.only_base_right} where one alone is right, McNemar's "
-        f"exact p = {judged.p_value:.2g} (of these two trained models, not of their recipes)"
-    )
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,6 @@ class SepnetError(Exception):
     """
 
 
-def first_line(error: BaseException) -> str:
+def first_line(error: BaseException | str) -> str:
     """Return the first line of an error's message, which may be empty."""
     return (str(error).strip().splitlines() or [""])[0]

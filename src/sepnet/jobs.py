@@ -1,5 +1,6 @@
 """From names to a run: what ``sepnet train`` and ``sepnet compare`` have in common."""
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -12,9 +13,11 @@ import torch
 from torch import nn
 
 from sepnet import data as datasets
+from sepnet.anatomy import trace
 from sepnet.data import Dataset
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError, first_line
+from sepnet.export import keras_definition
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.runs import Run, RunConfig
@@ -98,6 +101,8 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
             notice(f"run {run.path} is finished; more epochs would go on with it")
             return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
+        with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
+            describe(run, model)
         trainer = Trainer(model, job.dataset, run)
         trainer.fit()
     if trainer.average:
@@ -132,6 +137,29 @@ def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int)
         else:
             model = initialize(call_builder(network, network_name(network), **options), recipe)
     return apply_norm_settings(model, recipe)
+
+
+def describe(run: Run, model: nn.Module | None = None) -> None:
+    """Let the run's folder say what its network is, unless it does: its anatomy, and its definition in Keras.
+
+    The network is built by its name if ``model`` is not given.
+
+    Raises:
+        SepnetError: it cannot be built, or cannot be read.
+
+    """
+    if run.anatomy is not None and run.definition is not None:
+        return
+    if model is None:
+        model = rebuild(run)
+    name, image_shape = run.config.network, run.config.image_shape
+    anatomy = trace(model, image_shape, name=name)
+    try:
+        definition = keras_definition(model, image_shape, name=name)
+    except SepnetError as error:
+        modules = "".join(f"# {line}\n" for line in str(model).splitlines())
+        definition = f"# {error}\n# As PyTorch shows it:\n{modules}"
+    run.write_network(anatomy, definition)
 
 
 def rebuild(run: Run) -> nn.Module:
@@ -247,15 +275,19 @@ def _join_name(network: str, data: str, *, validation: str = "test", seed: int =
     return name + ("-holdout" if validation == "holdout" else "") + (f"-seed{seed}" if seed else "")
 
 
-def take_up(job: Job, out: Path) -> Run:
-    """Return a finished run of the job's configuration under ``out``, having trained what is missing of it."""
+def take_up(job: Job, out: Path, name: str | None = None) -> Run:
+    """Return a finished run of the job's configuration under ``out``, having trained what is missing of it.
+
+    ``name`` is of a new run's folder.
+    """
     run = Run.find(out, job.config)
     if run is None:
-        run = Run.create(out, default_name(job.config), job.config)
+        run = Run.create(out, name or default_name(job.config), job.config)
         notice(f"training {job.config.network} into {run.path}")
     elif run.finished:
         notice(f"taking up the finished run {run.path}")
-        _trained(job, run)
+        if isinstance(job.network, nn.Module):
+            _trained(job, run)
         return run
     else:
         notice(f"resuming the broken-off run {run.path} after epoch {len(run.history)}")

@@ -18,6 +18,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sepnet import environment
+from sepnet.anatomy import Anatomy
+from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
 from sepnet.notices import notice
@@ -33,6 +35,8 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOGITS = "logits.safetensors"
 RESULT = "result.json"
+ANATOMY = "anatomy.json"
+DEFINITION = "definition.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +223,28 @@ class Run:
             "peak_memory_mib": environment.peak_memory_mib(),
         }
         write_atomically(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+
+    def write_network(self, anatomy: Anatomy, definition: str) -> None:
+        """Write what the network is: its anatomy, and its definition in Keras."""
+        write_atomically(self.path / ANATOMY, anatomy_file.dump(anatomy))
+        write_atomically(self.path / DEFINITION, definition)
+
+    @property
+    def anatomy(self) -> Anatomy | None:
+        """The network's layers, or None where :meth:`write_network` has not been called."""
+        file = self.path / ANATOMY
+        return anatomy_file.load(_read_text(file), source=str(file)) if file.is_file() else None
+
+    @property
+    def definition(self) -> str | None:
+        """The network in Keras, or None where :meth:`write_network` has not been called."""
+        file = self.path / DEFINITION
+        return _read_text(file) if file.is_file() else None
+
+    @property
+    def log(self) -> str:
+        """The epochs done so far as Keras prints them, and at the end the seconds they took."""
+        return to_log(self.history, self.config.recipe.epochs)
 
     @property
     def result(self) -> dict[str, Any]:

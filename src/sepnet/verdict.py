@@ -33,6 +33,20 @@ class ByAssignment:
     beats_final: bool
     beats_best: bool
 
+    def sentence(self, base: str, challenger: str) -> str:
+        """Return the judgement in words, of the networks of these names."""
+        if self.beats_best:
+            verb = "beats"
+        elif self.beats_final:
+            verb = "beats the last, not the best epoch of"
+        else:
+            verb = "does not beat"
+        passed = "" if self.passed_epoch is None else f", which it first passed at epoch {self.passed_epoch}"
+        return (
+            f"{challenger} {verb} {base}: best {_percent(self.challenger_best)} % against {base}'s last "
+            f"{_percent(self.base_final)} % and best {_percent(self.base_best)} %{passed}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
@@ -51,6 +65,14 @@ class McNemar:
     winner: str
     """``base``, ``challenger``, or ``neither`` at the 5 % level."""
 
+    def sentence(self, base: str, challenger: str) -> str:
+        """Return the judgement in words, of the networks of these names."""
+        return (
+            f"{_better(self.winner, base, challenger)}: last epochs differ by {100 * self.difference:+.2f} points on "
+            f"{self.images:,} images, {self.only_challenger_right} to {self.only_base_right} where one alone is "
+            f"right, McNemar's exact p = {self.p_value:.2g} (of these two trained models, not of their recipes)"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Welch:
@@ -68,6 +90,16 @@ class Welch:
     """Ends of the 95 % interval of challenger minus base."""
     winner: str
     """``neither``, too, where no seed differs from another: so few values say nothing of the spread."""
+
+    def sentence(self, base: str, challenger: str) -> str:
+        """Return the judgement in words, of the networks of these names."""
+        return (
+            f"{_better(self.winner, base, challenger)}: last epochs over {self.challenger_runs} and {self.base_runs} "
+            f"seeds {_percent(self.challenger_mean)} ± {_percent(self.challenger_standard_error)} against "
+            f"{_percent(self.base_mean)} ± {_percent(self.base_standard_error)}; difference "
+            f"{100 * self.difference:+.2f} points, Welch's 95 % interval {100 * self.low:+.2f} to "
+            f"{100 * self.high:+.2f}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,3 +231,12 @@ def _winner(difference: float, significant: bool) -> str:
     if not significant:
         return "neither"
     return "challenger" if difference > 0 else "base"
+
+
+def _better(winner: str, base: str, challenger: str) -> str:
+    names = {"base": f"{base} is better", "challenger": f"{challenger} is better"}
+    return names.get(winner, "no difference is shown")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}"

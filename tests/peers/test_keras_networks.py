@@ -1,4 +1,4 @@
-"""The assignment's networks beside the same networks written in Keras, layer for layer."""
+"""The networks beside the same ones in Keras: written there by hand, and as sepnet writes them."""
 
 import os
 
@@ -14,7 +14,10 @@ import torch
 from keras import layers
 from torch import nn
 
-from sepnet.networks import build
+import sepnet
+from sepnet.networks import NETWORKS, build
+from sepnet.networks.layers import SeparableConv2d
+from tests.export.support import execute, in_order_of_creation, trainable
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
 
@@ -76,7 +79,7 @@ def _published() -> keras.Model:
 
 
 def _resnet8() -> keras.Model:
-    """MLPerf Tiny's ``resnet_v1_eembc``: biases in every convolution, no norm on a shortcut."""
+    """MLPerf Tiny's ``resnet_v1_eembc``, its softmax left out: biases everywhere, no norm on a shortcut."""
     image = keras.Input((32, 32, 3))
     x = layers.Conv2D(16, 3, padding="same")(image)
     x = layers.BatchNormalization()(x)
@@ -98,18 +101,27 @@ def _resnet8() -> keras.Model:
 KERAS: dict[str, Callable[[], keras.Model]] = {"base": _base, "published": _published, "resnet8": _resnet8}
 
 
-def _keras_trainable(model: keras.Model) -> int:
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+def _listing(network: str) -> keras.Model:
+    return execute(sepnet.keras_definition(network))
+
+
+def _counts(model: nn.Module) -> tuple[int, int]:
+    """Return Keras's total and how much of it is trained."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    trained = sum(parameter.numel() for parameter in model.parameters())
+    return trained + sum(2 * norm.num_features for norm in norms), trained
 
 
 @pytest.mark.parametrize(("network", "total"), [("base", 1_172_410), ("published", 96_009), ("resnet8", 78_666)])
 def test_counts_are_kerass(network: str, total: int) -> None:
-    peer, model = KERAS[network](), build(network)
-    statistics = [b for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))]
-    trainable = sum(parameter.numel() for parameter in model.parameters())
-    assert peer.count_params() == total
-    assert _keras_trainable(peer) == trainable
-    assert peer.count_params() == trainable + sum(buffer.numel() for buffer in statistics)
+    for peer in (KERAS[network](), _listing(network)):
+        assert peer.count_params() == total
+        assert (peer.count_params(), trainable(peer)) == _counts(build(network))
+
+
+def test_counts_of_the_champions_listing() -> None:
+    peer = _listing("champion")
+    assert (peer.count_params(), trainable(peer)) == _counts(build("champion"))
 
 
 def _randomize(model: nn.Module) -> None:
@@ -128,41 +140,68 @@ def _randomize(model: nn.Module) -> None:
             nn.init.uniform_(module.running_var, 0.3, 3.0)
 
 
-def _kernels(module: nn.Module, image_before_flatten: tuple[int, int, int]) -> list[Array]:
-    """Return one PyTorch layer's tensors as Keras lays them out."""
-    if isinstance(module, nn.BatchNorm2d):
-        tensors = [module.weight, module.bias, module.running_mean, module.running_var]
-        return [tensor.detach().numpy() for tensor in tensors if tensor is not None]
-    assert isinstance(module, nn.Conv2d | nn.Linear)
+def _kernel(module: nn.Conv2d | nn.Linear, before_flatten: tuple[int, int, int]) -> Array:
+    """Return a kernel as Keras lays it out."""
     kernel = module.weight.detach()
     if isinstance(module, nn.Linear):
-        channels, height, width = image_before_flatten
+        channels, height, width = before_flatten
         if module.in_features == channels * height * width > channels:
             # PyTorch flattens (C, H, W), Keras (H, W, C).
             kernel = kernel.view(-1, channels, height, width).permute(0, 2, 3, 1).flatten(1)
-        kernel = kernel.T
-    elif module.groups > 1:
-        kernel = kernel.permute(2, 3, 0, 1)  # (C, 1, H, W) to (H, W, C, 1)
-    else:
-        kernel = kernel.permute(2, 3, 1, 0)  # (out, in, H, W) to (H, W, in, out)
-    return [np.ascontiguousarray(kernel.numpy())] + ([] if module.bias is None else [module.bias.detach().numpy()])
+        return kernel.T.numpy()
+    # Depthwise (C, 1, H, W) to (H, W, C, 1), others (out, in, H, W) to (H, W, in, out).
+    return kernel.permute(*((2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0))).numpy()
 
 
-@pytest.mark.parametrize(("network", "before_flatten"), [("base", (192, 2, 2)), ("published", (10, 1, 1))])
-def test_the_same_weights_give_the_same_logits(network: str, before_flatten: tuple[int, int, int]) -> None:
-    torch.manual_seed(3)
-    model, peer = build(network).eval(), KERAS[network]()
+def _copy(model: nn.Module, peer: keras.Model, before_flatten: tuple[int, int, int]) -> None:
+    """Give the layers of each kind in Keras, in the order they were made, the tensors of that kind in PyTorch."""
+    waiting = in_order_of_creation(peer)
+    halves = [half for module in model.modules() if isinstance(module, SeparableConv2d) for half in module]
+    for module in model.modules():
+        if isinstance(module, SeparableConv2d):
+            kernels = [_kernel(module.depthwise, before_flatten), _kernel(module.pointwise, before_flatten)]
+            waiting["SeparableConv2D"].pop(0).set_weights(kernels)
+        elif isinstance(module, nn.BatchNorm2d):
+            tensors = [module.weight, module.bias, module.running_mean, module.running_var]
+            waiting["BatchNormalization"].pop(0).set_weights([t.detach().numpy() for t in tensors if t is not None])
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module not in halves:
+            bias = [] if module.bias is None else [module.bias.detach().numpy()]
+            kind = "Dense" if isinstance(module, nn.Linear) else "Conv2D"
+            waiting[kind].pop(0).set_weights([_kernel(module, before_flatten), *bias])
+    assert not any(waiting.values())
+
+
+def _assert_same_logits(model: nn.Module, peer: keras.Model, before_flatten: tuple[int, int, int]) -> None:
     _randomize(model)
-    tensors = [
-        tensor
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
-        for tensor in _kernels(module, before_flatten)
-    ]
-    peer.set_weights(tensors)
+    _copy(model, peer, before_flatten)
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
         ours = model(images).numpy()
     theirs = keras.ops.convert_to_numpy(peer(images.permute(0, 2, 3, 1).numpy(), training=False))
     assert ours.std(axis=0).min() > 1e-2, "the images have to make a difference"
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+BEFORE_FLATTEN = {"base": (192, 2, 2)}
+"""What the flatten takes, where a network has one."""
+
+
+@pytest.mark.parametrize("network", KERAS)
+def test_the_same_weights_give_the_same_logits(network: str) -> None:
+    torch.manual_seed(3)
+    _assert_same_logits(build(network).eval(), KERAS[network](), BEFORE_FLATTEN.get(network, (1, 1, 1)))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_same_weights_give_the_listings_logits(network: str) -> None:
+    torch.manual_seed(3)
+    _assert_same_logits(build(network).eval(), _listing(network), BEFORE_FLATTEN.get(network, (1, 1, 1)))
+
+
+@pytest.mark.parametrize("network", ["base", "published"])
+def test_listings_are_what_was_written_by_hand(network: str) -> None:
+    def settings(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:
+        every = [(type(layer).__name__, layer.get_config()) for layer in model.layers]
+        return [(kind, {key: value for key, value in config.items() if key != "name"}) for kind, config in every]
+
+    assert settings(_listing(network)) == settings(KERAS[network]())

@@ -1,6 +1,8 @@
 """From a network to its anatomy."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import fx, nn
 
@@ -26,30 +28,53 @@ def trace(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: s
             operation whose receptive field is not one interval with one jump; the message names the layer.
 
     """
+    return _Builder(model, read(model, image_shape, name=name)).anatomy()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network did with one image ``(C, H, W)``: its steps, its depthwise→pointwise pairs, its result.
+
+    ``result`` is what ``forward`` returned, each tensor as the node that computed it.
+    """
+
+    network: str
+    image: tuple[int, int, int]
+    steps: list[Step]
+    pairs: list[Pair]
+    result: Any
+
+
+def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> Reading:
+    """Return the steps of any feed-forward network, for those who want more of them than rows.
+
+    Raises:
+        SepnetError: as :func:`trace`, whose conditions hold here too.
+
+    """
     network = name or type(model).__name__
     channels, height, width = image_shape
     image = (channels, height, width)
     with undisturbed(model):
-        steps = walk(model, record(model, image, network), network)
+        recording = record(model, image, network)
+        steps = walk(model, recording, network)
     if not any(step.kind for step in steps):
         raise SepnetError(f"network '{network}' does nothing with its image: expected at least one layer")
-    pairs = find_pairs(steps)
-    return _Builder(model, network, image, steps, pairs).anatomy()
+    return Reading(network, image, steps, find_pairs(steps), recording.nodes[-1].args[0])
 
 
 class _Builder:
     """Turns steps into rows, a strict pair into one."""
 
-    def __init__(
-        self, model: nn.Module, network: str, image: tuple[int, int, int], steps: list[Step], pairs: list[Pair]
-    ) -> None:
-        self.network, self.image, self.steps, self.pairs = network, image, steps, pairs
+    def __init__(self, model: nn.Module, reading: Reading) -> None:
+        self.network, self.image = reading.network, reading.image
+        self.steps, self.pairs = reading.steps, reading.pairs
         self.ledger = Ledger(model)
-        names = Names(steps)
-        strict = [pair for pair in pairs if not pair.between]
+        names = Names(self.steps)
+        strict = [pair for pair in self.pairs if not pair.between]
         self.strict_at = {pair.pointwise.node: pair for pair in strict}
         self.inside: set[fx.Node] = {pair.depthwise.node for pair in strict}
-        self.names = {step.node: names.of(step) for step in steps if step.kind is not None}
+        self.names = {step.node: names.of(step) for step in self.steps if step.kind is not None}
         self.row_names = dict(self.names)
         for pair in strict:
             self.row_names[pair.depthwise.node] = self.row_names[pair.pointwise.node] = names.of_pair(pair)

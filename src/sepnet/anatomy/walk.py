@@ -19,16 +19,25 @@ class Step:
     """One operation on something that depends on the image.
 
     ``path`` is the module called, or the one whose ``forward`` called the function; ``tensors`` names the
-    parameters and buffers used; ``output`` is the result's shape, or a tuple of shapes.
+    parameters and buffers used.
     """
 
     node: fx.Node
     path: str
-    operation: str
+    call: Call
     outcome: Outcome
     tensors: tuple[str, ...]
-    output: Any
     inputs: tuple[fx.Node, ...]
+
+    @property
+    def operation(self) -> str:
+        """The name under which handlers know the operation."""
+        return self.call.operation
+
+    @property
+    def output(self) -> Any:
+        """The result's shape, or a tuple of shapes."""
+        return self.call.output
 
     @property
     def kind(self) -> str | None:
@@ -95,7 +104,7 @@ class _Walker:
         given = tuple(name for operand in call.operands if operand.field is None for name in operand.tensors)
         inputs = tuple(source for source in node.all_input_nodes if _depends(self.operands[source]))
         own = _tensors_of(call.module, path) if call.module is not None else ()
-        return Step(node, path, call.operation, outcome, own + given, call.output, inputs)
+        return Step(node, path, call, outcome, own + given, inputs)
 
     def _sources(self, node: fx.Node) -> tuple[str, ...]:
         """Return the parameters and buffers from which a constant is computed."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sepnet import __version__
-from sepnet.cli import check, compare, data, summary, train
+from sepnet.cli import check, compare, data, evaluate, export, predict, report, summary, train
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 from sepnet.training.interrupts import Interrupted
@@ -23,10 +23,16 @@ app.command("summary")(summary.command)
 app.command("check")(check.command)
 app.command("train")(train.command)
 app.command("compare")(compare.command)
+app.command("evaluate")(evaluate.command)
+app.command("predict")(predict.command)
+app.command("report")(report.command)
+app.command("export")(export.command)
 app.add_typer(data.app, name="data")
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory")
 """What PyTorch says on a processor and on a GPU."""
+INTERRUPTED = 130
+"""The exit code of Ctrl-C: 128 and the number of SIGINT."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,6 +61,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments or ["--help"], prog_name="sepnet", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # Typer has caught a KeyboardInterrupt
+            notice("sepnet: interrupted")
         return int(code or 0)
     except (SepnetError, typer.TyperException) as error:
         message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
@@ -64,7 +72,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         notice("sepnet: interrupted")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, as in `sepnet … | head`: leave quietly, also when Python closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

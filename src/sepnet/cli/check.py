@@ -1,15 +1,12 @@
 """``sepnet check``."""
 
-from typing import Annotated
-
-import typer
-
 from sepnet.cli.options import (
     ChannelsOption,
     ClassesOption,
     FormatOption,
     ImageSizeOption,
     NetworkArgument,
+    RulesOption,
     TextOrJson,
     image_shape,
     only_results,
@@ -19,9 +16,7 @@ from sepnet.cli.options import (
 
 def command(
     network: NetworkArgument,
-    rules: Annotated[
-        str, typer.Option(metavar="assignment|FILE.toml", help="The rules to keep: a preset, or a TOML file.")
-    ] = "assignment",
+    rules: RulesOption = "assignment",
     form: FormatOption = TextOrJson.text,
     image_size: ImageSizeOption = "32",
     channels: ChannelsOption = 3,

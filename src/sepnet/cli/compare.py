@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import NETWORK_HELP, FormatOption, TextOrJson, only_results, print_json
+from sepnet.cli.options import NETWORK_HELP, FormatOption, RulesOption, TextOrJson, only_results, print_json
 from sepnet.cli.train import (
     RECIPES,
     DataOption,
@@ -30,16 +30,15 @@ def command(
     recipe: Annotated[
         str | None, typer.Option(metavar=RECIPES, help="How to train the challenger; its own recipe unless given.")
     ] = None,
-    rules: Annotated[
-        str, typer.Option(metavar="assignment|FILE.toml", help="The rules that the challenger has to keep.")
-    ] = "assignment",
+    rules: RulesOption = "assignment",
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     validation: ValidationOption = None,
     out: OutOption = Path("runs"),
+    report: Annotated[bool, typer.Option(help="Write a report, too: README, pictures, notebook.")] = True,
     form: FormatOption = TextOrJson.text,
 ) -> None:
-    """Check the challenger, train both networks on the same data, and say who won.
+    """Check the challenger, train both networks on the same data, say who won, and write a report.
 
     Either may be the folder of a finished run, which is then judged as it is. Runs of the same configuration
     under --out are taken up, finished or broken off, so a comparison that was stopped goes on when called again.
@@ -61,7 +60,13 @@ def command(
             rules=rules,
             out=out,
         )
+        if form is TextOrJson.json:
+            folder = {"report": str(api.write_report(comparison, rules=rules))} if report else {}
     if form is TextOrJson.json:
-        print_json(comparison.to_dict())
-    else:
-        print(comparison)
+        print_json({**comparison.to_dict(), **folder})
+        return
+    print(comparison, flush=True)
+    if report:
+        with only_results():
+            path = api.write_report(comparison, rules=rules)
+        print(path)

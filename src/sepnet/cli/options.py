@@ -21,6 +21,11 @@ ChannelsOption = Annotated[int, typer.Option("--channels", min=1, help="Channels
 ClassesOption = Annotated[int, typer.Option("--classes", min=1, help="Classes to tell apart.")]
 
 
+RulesOption = Annotated[
+    str, typer.Option(metavar="assignment|FILE.toml", help="The rules to keep: a preset, or a TOML file.")
+]
+
+
 class TextOrJson(StrEnum):
     """How a result is written."""
 

@@ -23,6 +23,7 @@ class SummaryFormat(StrEnum):
     text = "text"
     markdown = "markdown"
     json = "json"
+    keras = "keras"
 
 
 def command(
@@ -34,6 +35,8 @@ def command(
 ) -> None:
     """Show a network's layers: output size, receptive field, parameters and MACs of each.
 
+    As keras: a Keras 3 definition that runs, each layer's receptive field and output size in a comment.
+
     The receptive field is unclipped, in pixels of the image, with the share of the image it covers beside it.
     MACs are the multiplications of convolutions and dense layers for one image. Parameters are Keras's count:
     trainable, and the moving statistics of batch norm beside them.
@@ -41,8 +44,14 @@ def command(
     from sepnet import api
     from sepnet.anatomy import to_json, to_markdown, to_text
 
+    shape = image_shape(image_size, channels)
+    if form is SummaryFormat.keras:
+        with only_results():
+            definition = api.keras_definition(network, image_shape=shape, classes=classes)
+        print(definition, end="")
+        return
     with only_results():
-        anatomy = api.summary(network, image_shape=image_shape(image_size, channels), classes=classes)
+        anatomy = api.summary(network, image_shape=shape, classes=classes)
     if form is SummaryFormat.json:
         print(to_json(anatomy))
     elif form is SummaryFormat.markdown:

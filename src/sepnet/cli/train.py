@@ -55,6 +55,10 @@ def command(
         bool,
         typer.Option("--resume", help="Go on with the run of that name; --epochs may be more than it had."),
     ] = False,
+    reuse: Annotated[
+        bool,
+        typer.Option("--reuse", help="Take up a run of this very configuration under --out, if there is one."),
+    ] = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Train a network on a dataset by a recipe into a run folder.
@@ -78,6 +82,7 @@ def command(
             name=name,
             out=out,
             resume=resume,
+            reuse=reuse,
         )
     result = run.result
     if form is TextOrJson.json:

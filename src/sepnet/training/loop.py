@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from sepnet.runs import Run
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.checkpoint import State, pack, unpack
 from sepnet.training.history import Epoch
+from sepnet.training.inference import BATCH, Normalizer, autocast, denormals_flushed, infer
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.prepare import build_optimizer
 from sepnet.training.progress import TrainingProgress
@@ -24,7 +24,6 @@ from sepnet.training.randomness import derive_generator, derive_seed
 from sepnet.training.schedule import learning_rate
 
 CHECKPOINT_SECONDS = 60.0
-VALIDATION_BATCH = 500
 
 
 class Trainer:
@@ -46,8 +45,7 @@ class Trainer:
         self.test_split = self._resident(dataset.test)
         draws = torch.rand(len(dataset.train), generator=derive_generator(run.config.seed, "flip"))
         self.flipped_first = (draws < 0.5).to(self.device)
-        self.scale = self._per_channel([1 / (255 * std) for std in run.config.std])
-        self.shift = self._per_channel([-m / s for m, s in zip(run.config.mean, run.config.std, strict=True)])
+        self.normalize = Normalizer(run.config.mean, run.config.std, self.device)
         self.steps = math.ceil(len(dataset.train) / self.recipe.batch_size)
         self.state = State()
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # of loss and of right answers
@@ -108,7 +106,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.recipe, number, self.recipe.epochs * self.steps)
         torch.manual_seed(derive_seed(self.run.config.seed, "step", number))
-        with self._autocast():
+        with autocast(self.device, self.run.config.precision):
             logits = self.model(images)
         loss = self.loss_function(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -128,7 +126,7 @@ class Trainer:
             flip=self._flips(indices, generator),
             generator=generator,
         )
-        return self._normalize(images), self.train_split.labels[indices]
+        return self.normalize(images), self.train_split.labels[indices]
 
     def _flips(self, indices: Tensor, generator: torch.Generator) -> Tensor | None:
         if self.recipe.flip == "none":
@@ -136,12 +134,6 @@ class Trainer:
         if self.recipe.flip == "random":
             return (torch.rand(len(indices), generator=generator) < 0.5).to(self.device)
         return self.flipped_first[indices] ^ (self.state.epoch % 2 == 1)
-
-    def _normalize(self, images: Tensor) -> Tensor:
-        return images.float().mul_(self.scale).add_(self.shift)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.config.precision == "bf16")
 
     def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.sums[0] += loss.double() * len(labels)
@@ -151,11 +143,10 @@ class Trainer:
         """Return the judged model's logits ``(N, classes)`` on the validation images, in float32."""
         model = self.judged.eval()
         parts = []
-        with torch.inference_mode(), self._autocast():
-            for images in self.test_split.images.split(VALIDATION_BATCH):
-                parts.append(model(self._normalize(images)).float())
-                if self.signals.received:
-                    self._save_and_stop(self.signals.received)
+        for images in self.test_split.images.split(BATCH):
+            parts.append(infer(model, self.normalize(images), self.run.config.precision))
+            if self.signals.received:
+                self._save_and_stop(self.signals.received)
         return torch.cat(parts)
 
     def _finish_epoch(self) -> Tensor:
@@ -249,18 +240,10 @@ class Trainer:
         images = split.images.to(self.device).contiguous(memory_format=torch.channels_last)
         return Split(images=images, labels=split.labels.to(self.device))
 
-    def _per_channel(self, values: list[float]) -> Tensor:
-        return torch.tensor(values, device=self.device).view(1, -1, 1, 1)
-
 
 @contextlib.contextmanager
 def _process_settings() -> Iterator[None]:
     """Set what training on a processor wants; leave the caller's random numbers and denormals as they were."""
     keep_freed_memory()
-    flushed = sys.float_info.min * 0.5 == 0.0
-    torch.set_flush_denormal(True)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_flush_denormal(flushed)
+    with denormals_flushed(), torch.random.fork_rng():
+        yield

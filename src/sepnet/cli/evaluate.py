@@ -1,0 +1,53 @@
+"""``sepnet evaluate``."""
+
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import FormatOption, TextOrJson, only_results, print_json
+
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|NETWORK", help="A finished run's folder, or a network whose trained weights come with sepnet."
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; the run's unless given.")
+]
+PrecisionOption = Annotated[
+    str | None, typer.Option(metavar="auto|bf16|fp32", help="Of products; the run's unless given.")
+]
+
+
+def command(
+    run: RunArgument,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="cifar10|sample", help="A dataset of the same classes; the run's unless given."),
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="test|holdout",
+            help="Which of its images: the test images, or the held-out tenth of the training images; "
+            "unless given those the run was scored on.",
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    form: FormatOption = TextOrJson.text,
+) -> None:
+    """Judge a trained network: accuracy, loss, calibration, each class, and the confusion of classes.
+
+    On the images that the run was scored on this gives the run's own last accuracy. The calibration error is the
+    expected one, over 15 bins of confidence (Guo et al. 2017).
+    """
+    from sepnet import api
+
+    with only_results():
+        evaluation = api.evaluate(run, data, validation=validation, device=device, precision=precision)
+    if form is TextOrJson.json:
+        print_json(evaluation.to_dict())
+    else:
+        print(evaluation)

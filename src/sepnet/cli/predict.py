@@ -1,0 +1,41 @@
+"""``sepnet predict``."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.evaluate import DeviceOption, PrecisionOption, RunArgument
+from sepnet.cli.options import FormatOption, TextOrJson, only_results, print_json
+
+
+def command(
+    run: RunArgument,
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE|FOLDER",
+            help="Image files in any format that Pillow reads, and folders: all images in and below them.",
+        ),
+    ],
+    top: Annotated[int, typer.Option(help="How many classes to name, the likeliest first.")] = 5,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    form: FormatOption = TextOrJson.text,
+) -> None:
+    """Tell the likeliest classes of images, and the probabilities that a trained network gives them.
+
+    Images of another size are cropped about the centre to the network's shape and resized (Lanczos). Hidden files
+    in a folder are left out. Nothing is printed before all images have been read.
+    """
+    from sepnet import api
+    from sepnet.prediction import to_text
+
+    with only_results():
+        predictions = api.predict(run, images, top, device=device, precision=precision)
+    if form is TextOrJson.json:
+        print_json([prediction.to_dict() for prediction in predictions])
+    else:
+        print(to_text(predictions, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))

@@ -1,0 +1,42 @@
+"""``sepnet report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sepnet.cli.options import FormatOption, RulesOption, TextOrJson, only_results, print_json
+
+
+def command(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="Folders of finished runs: of one network or of several, one or more seeds each. The first one's "
+            "network is what the others are measured by.",
+        ),
+    ],
+    rules: RulesOption = "assignment",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the report; unless given, `report` in the run's folder, or in that of the comparison, "
+            "CHALLENGER-against-BASE-DATA beside the last run.",
+        ),
+    ] = None,
+    form: FormatOption = TextOrJson.text,
+) -> None:
+    """Write README, pictures and executed notebook of finished runs; print the report's folder.
+
+    A report that is in the folder already is replaced, once the new one is whole.
+    """
+    from sepnet import api
+
+    with only_results():
+        folder = api.write_report(*runs, rules=rules, out=out)
+    if form is TextOrJson.json:
+        print_json({"report": str(folder)})
+    else:
+        print(folder)

@@ -1,0 +1,24 @@
+"""Export: a network's definition, and its trained weights, for other frameworks."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from sepnet.export.keras_file import write_keras
+from sepnet.export.keras_plan import plan
+from sepnet.export.keras_source import to_source
+
+__all__ = ["keras_definition", "plan", "write_keras"]
+
+
+def keras_definition(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> str:
+    """Return Python source that builds the network, untrained, as ``model`` in Keras 3.
+
+    ``image_shape`` is ``(C, H, W)`` of one image; Keras takes images ``(N, H, W, C)``. Each layer's line tells its
+    receptive field, unclipped and in pixels, and its output size. ``name`` is the network's, by default its class.
+
+    Raises:
+        SepnetError: it cannot be read, or an operation has no counterpart in Keras; the layer is named.
+
+    """
+    return to_source(plan(model, image_shape, name=name))

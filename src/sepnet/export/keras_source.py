@@ -1,0 +1,153 @@
+"""A Keras definition as Python source, in the style of the assignment's listing."""
+
+import textwrap
+from collections import Counter
+from typing import Any
+
+from sepnet.export.keras_builder import KerasLayer
+from sepnet.export.keras_plan import KerasPlan
+
+COLUMNS = 150
+TEMPORARIES = ("x", "y", "z", *(f"t{number}" for number in range(1, 100)))
+
+
+def to_source(plan: KerasPlan) -> str:
+    """Return a Python file that builds and compiles the network as ``model``; nothing but Keras 3 is needed."""
+    body = _sequential(plan) if plan.sequential else _functional(plan)
+    return "\n".join([*_header(plan), "", *_imports(plan), "", *body, "", *_compile(plan)]) + "\n"
+
+
+def _header(plan: KerasPlan) -> list[str]:
+    size = "x".join(map(str, plan.image))
+    lines = [
+        f"# {plan.network}, for images {size} (height x width x channels): "
+        f"{plan.parameters:,} parameters, {plan.trainable:,} of them trainable."
+    ]
+    if plan.left_out:
+        lines.append(
+            f"# Left out: {plan.left_out:,} parameters of the PyTorch network on which its output does not depend."
+        )
+    return lines
+
+
+def _imports(plan: KerasPlan) -> list[str]:
+    top = ["Input", "Sequential"] if plan.sequential else ["Input", "Model"]
+    if any(layer.kind.startswith("ops.") for layer in plan.layers):
+        top.append("ops")
+    layers = sorted({layer.kind for layer in plan.layers if layer.is_layer})
+    lines = [f"from keras import {', '.join(top)}"]
+    line = f"from keras.layers import {', '.join(layers)}"
+    if len(line) <= 120:
+        lines += [line] if layers else []
+    else:
+        lines += [
+            "from keras.layers import (",
+            *textwrap.wrap(", ".join(layers) + ",", 116, initial_indent="    ", subsequent_indent="    "),
+            ")",
+        ]
+    return [*lines, "from keras.losses import SparseCategoricalCrossentropy"]
+
+
+def _sequential(plan: KerasPlan) -> list[str]:
+    lines = ["model = Sequential()", f"model.add(Input(shape={plan.image}))"]
+    for layer in plan.layers:
+        lines += _commented(f"model.add({_call(layer)})", layer)
+    return lines
+
+
+def _functional(plan: KerasPlan) -> list[str]:
+    lines = [f"image = Input(shape={plan.image})"]
+    names = _Names(plan)
+    calls = Counter(layer.identity for layer in plan.layers)
+    shared: dict[int, str] = {}
+    for layer in plan.layers:
+        call = _call(layer) if layer.is_layer else ""
+        if calls[layer.identity] > 1:
+            if layer.identity not in shared:
+                shared[layer.identity] = f"shared{len(shared) + 1}"
+                lines.append(f"{shared[layer.identity]} = {call}")
+            call = shared[layer.identity]
+        inputs, output = names.step(layer)
+        lines += _commented(f"{output} = {_applied(layer, call, inputs)}", layer)
+    return [*lines, f"model = Model(image, {names.held[plan.output]})"]
+
+
+class _Names:
+    """Names of variables: ``x`` for the running value, ``skip1`` … for values used more than once."""
+
+    def __init__(self, plan: KerasPlan) -> None:
+        self.left = Counter(source for layer in plan.layers for source in set(layer.inputs))
+        self.left[plan.output] += 1
+        self.held = {0: "image"}
+        self.skips = 0
+
+    def step(self, layer: KerasLayer) -> tuple[list[str], str]:
+        """Return the names of a layer's inputs and the one for its output."""
+        inputs = [self.held[source] for source in layer.inputs]
+        several = self.left[layer.output] > 1
+        for source in set(layer.inputs):
+            self.left[source] -= 1
+            if not self.left[source]:
+                del self.held[source]
+        if several:
+            self.skips += 1
+            name = f"skip{self.skips}"
+        else:
+            name = next(name for name in TEMPORARIES if name not in self.held.values())
+        self.held[layer.output] = name
+        return inputs, name
+
+
+def _applied(layer: KerasLayer, call: str, inputs: list[str]) -> str:
+    if layer.kind == "slice":
+        return f"{inputs[0]}[{', '.join([':', *map(_range, layer.settings['ranges'])])}]"
+    if layer.is_layer:
+        return f"{call}({inputs[0] if len(inputs) == 1 else '[' + ', '.join(inputs) + ']'})"
+    return f"{layer.kind}({', '.join([*inputs, *_settings(layer)])})"
+
+
+def _call(layer: KerasLayer) -> str:
+    if layer.kind == "Activation":
+        return f"Activation({layer.settings['activation']!r})"
+    if layer.kind in ("Dropout", "SpatialDropout2D", "AlphaDropout"):
+        return f"{layer.kind}({layer.settings['rate']!r})"
+    if layer.kind == "Dense":
+        rest = [f"{name}={_literal(value)}" for name, value in layer.settings.items() if name != "units"]
+        return f"Dense({', '.join([str(layer.settings['units']), *rest])})"
+    return f"{layer.kind}({', '.join(_settings(layer))})"
+
+
+def _settings(layer: KerasLayer) -> list[str]:
+    return [f"{name}={_literal(value)}" for name, value in layer.settings.items()]
+
+
+def _literal(value: Any) -> str:
+    return f"float('{value}')" if value in (float("inf"), float("-inf")) else repr(value)
+
+
+def _range(one: slice) -> str:
+    start, stop = ("" if end is None else str(end) for end in (one.start, one.stop))
+    return f"{start}:{stop}" + ("" if one.step is None else f":{one.step}")
+
+
+def _commented(code: str, layer: KerasLayer) -> list[str]:
+    """Return the line with what its layer sees and gives, in two where one is too long."""
+    field, size = ("x".join(map(str, sizes)) for sizes in (layer.field, layer.shape))
+    comment = f"# Receptive field {field}, output size {size}"
+    if len(code) + len(comment) + 2 <= COLUMNS:
+        return [f"{code}  {comment}"]
+    return [comment, *textwrap.wrap(code, 120, subsequent_indent="    ", break_long_words=False)]
+
+
+def _compile(plan: KerasPlan) -> list[str]:
+    if plan.gives_probabilities:
+        note, loss = "The model gives probabilities", "SparseCategoricalCrossentropy()"
+    else:
+        note, loss = (
+            "The model gives logits, of which the loss takes the softmax",
+            ("SparseCategoricalCrossentropy(from_logits=True)"),
+        )
+    return [
+        f"# {note}; labels are the classes' numbers.",
+        f"model.compile(optimizer='adam', loss={loss}, metrics=['accuracy'])",
+    ]

@@ -1,0 +1,20 @@
+"""The trained weights that come with sepnet: a run's folder for each network that has some."""
+
+from pathlib import Path
+
+from sepnet.errors import SepnetError
+
+WEIGHTS = Path(__file__).with_name("weights")
+
+
+def shipped_folder(name: str) -> Path:
+    """Return the folder of the run whose weights are shipped for the network called ``name``.
+
+    Raises:
+        SepnetError: none are.
+
+    """
+    folder = WEIGHTS / name
+    if not folder.is_dir():
+        raise SepnetError(f"no weights are shipped for '{name}': give a run's folder, as `sepnet train` makes")
+    return folder

@@ -1,0 +1,211 @@
+"""What a trained network takes images for: files in, the likeliest classes out."""
+
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.cells import cell_len
+from torch import Tensor, nn
+
+from sepnet.errors import SepnetError, first_line
+from sepnet.evaluation import require_finite
+from sepnet.notices import notice
+from sepnet.runs import Run
+from sepnet.trained import Classifier
+from sepnet.training.inference import BATCH
+
+Source = str | Path | Image.Image
+"""An image file, a folder of them, or an image."""
+
+NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow recognizes but does not decode, or leaves to another program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """A class, and the probability that the network gives it."""
+
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One image's likeliest classes, the likeliest first."""
+
+    file: str
+    """As it was given, or below the folder that was; empty for an image that is of no file."""
+    guesses: tuple[Guess, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as plain values."""
+        guesses = [{"class": guess.name, "probability": guess.probability} for guess in self.guesses]
+        return {"file": self.file, "predictions": guesses}
+
+
+def predict(
+    run: Run,
+    images: Source | Iterable[Source],
+    top: int = 5,
+    *,
+    network: nn.Module | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> list[Prediction]:
+    """Return what a finished run's network takes each image for; files are read batch by batch.
+
+    Raises:
+        SepnetError: as for :func:`sepnet.predict`.
+
+    """
+    if top < 1:
+        raise SepnetError(f"top is {top}: expected at least 1")
+    sources = [found for given in _listed(images) for found in _find(given)]
+    classifier = Classifier(run, network, device=device, precision=precision)
+    shape = run.config.image_shape
+    if shape[0] not in (1, 3):
+        raise SepnetError(f"run '{run.path}' takes images of {shape[0]} channels: expected 1 or 3")
+    predictions: list[Prediction] = []
+    resized = 0
+    for start in range(0, len(sources), BATCH):
+        batch = sources[start : start + BATCH]
+        read = [read_image(source, shape) for source in batch]
+        resized += sum(was_resized for _, was_resized in read)
+        guesses = _rank(classifier.logits(torch.stack([image for image, _ in read])), run.config.classes, top)
+        predictions += (Prediction(file=_name(source), guesses=g) for source, g in zip(batch, guesses, strict=True))
+    if resized:
+        notice(
+            f"{resized:,} of {len(sources):,} images cropped about the centre and resized "
+            f"to {shape[1]}×{shape[2]} pixels (Lanczos)"
+        )
+    return predictions
+
+
+def _listed(images: Source | Iterable[Source]) -> list[Source]:
+    return [images] if isinstance(images, str | Path | Image.Image) else list(images)
+
+
+def _find(source: Source) -> list[Path | Image.Image]:
+    """Return the image itself, or the image files below a folder, sorted, hidden ones left out."""
+    if isinstance(source, Image.Image):
+        return [source]
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise SepnetError(f"'{path}' is no file and no folder: expected an image, or a folder of them")
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in _formats()}
+    files = sorted(file for file in _walk(path) if file.suffix.lower() in suffixes)
+    if not files:
+        raise SepnetError(f"folder '{path}' holds no image: expected files such as .png or .jpg in it or below")
+    return list(files)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
+
+
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.OPEN if name not in NOT_READ]
+
+
+def read_image(source: Path | Image.Image, shape: Sequence[int]) -> tuple[Tensor, bool]:
+    """Return an image as ``(C, H, W)``, uint8, and whether it had to be brought to that size.
+
+    Upright by its EXIF orientation, on white where it is transparent, in 8 bits, the first frame of several.
+
+    Raises:
+        SepnetError: it is no image, damaged, or too large.
+
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow's: of oddities that it gets over, and of large images within its limit.
+            warnings.simplefilter("ignore")
+            if isinstance(source, Image.Image):
+                return _to_tensor(source, shape)
+            with Image.open(source, formats=_formats()) as image:
+                return _to_tensor(image, shape)
+    except UnidentifiedImageError:
+        raise SepnetError(f"'{_name(source)}' is no image in a format that Pillow reads: leave it out") from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise SepnetError(f"'{_name(source)}' has more than {limit:,} pixels: make it smaller first") from None
+    except Exception as error:  # a damaged file can break its reader anywhere
+        reason = getattr(error, "strerror", None) or first_line(error) or type(error).__name__
+        raise SepnetError(f"image '{_name(source)}' cannot be read ({reason}): mend it or leave it out") from error
+
+
+def _to_tensor(image: Image.Image, shape: Sequence[int]) -> tuple[Tensor, bool]:
+    channels, height, width = shape
+    pixels = _flatten(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    resized = pixels.size != (width, height)
+    if resized:
+        # A centre crop and a resampling in one; Pillow widens Lanczos's kernel when it shrinks: no aliasing.
+        pixels = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(pixels)).view(height, width, channels).permute(2, 0, 1), resized
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits a channel without transparency."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would cut all values to 255
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, expected 8 or 16 bits a channel")
+    if not image.has_transparency_data:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
+def _rank(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[Guess, ...]]:
+    """Return the likeliest classes for each row of logits ``(N, classes)``; of equals the first class is first."""
+    require_finite(logits)
+    probabilities, places = logits.double().softmax(1).sort(dim=1, descending=True, stable=True)
+    return [
+        tuple(Guess(name=classes[place], probability=share) for share, place in zip(*row, strict=True))
+        for row in zip(probabilities[:, :top].tolist(), places[:, :top].tolist(), strict=True)
+    ]
+
+
+def _name(source: Path | Image.Image) -> str:
+    return str(getattr(source, "filename", "") if isinstance(source, Image.Image) else source)
+
+
+def to_text(predictions: Sequence[Prediction], width: int | None = None) -> str:
+    """Return one line an image, or, where the longest is wider than ``width``, one line a guess."""
+    names = [_printable(prediction.file) for prediction in predictions]
+    longest = max(map(cell_len, names), default=0)
+    label = max((cell_len(guess.name) for prediction in predictions for guess in prediction.guesses), default=0)
+    guesses = [
+        [f"{_fill(guess.name, label)} {100 * guess.probability:5.1f} %" for guess in prediction.guesses]
+        for prediction in predictions
+    ]
+    lines = ["  ".join([_fill(name, longest), *row]) for name, row in zip(names, guesses, strict=True)]
+    if width is not None and max(map(cell_len, lines), default=0) > width:
+        lines = [line for name, row in zip(names, guesses, strict=True) for line in (name, *(f"  {g}" for g in row))]
+    return "\n".join(lines)
+
+
+def _fill(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
+
+
+def _printable(name: str) -> str:
+    """Return a file's name with control characters, and bytes that are no UTF-8, escaped."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
+        for character in name
+    )

@@ -1,0 +1,1 @@
+"""Reports: README, pictures and notebook, made from finished runs."""

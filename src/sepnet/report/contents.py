@@ -1,0 +1,129 @@
+"""What a report says, gathered from finished runs: who competes, how each did, and who won."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scipy import stats
+
+from sepnet.anatomy import Anatomy
+from sepnet.data import Dataset
+from sepnet.errors import SepnetError
+from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.rules import Report as RulesReport
+from sepnet.rules import Rules, check
+from sepnet.runs import Run, RunConfig
+from sepnet.verdict import Verdict, judge, require_same_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One network trained by one recipe, once for each seed."""
+
+    label: str
+    """Unique in the report: the network's name, and the recipe's where two would be called the same."""
+    runs: tuple[Run, ...]
+    anatomy: Anatomy
+    definition: str
+    """The network in Keras."""
+    rules: RulesReport
+    evaluation: Evaluation
+    """Of the first seed's final network, on the validation images."""
+    verdict: Verdict | None
+    """Against the report's first contender, which has none."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration of the first seed's run."""
+        return self.runs[0].config
+
+    def figure(self, value: Callable[[Run], float], form: str = "{:.2f}") -> str:
+        """Return one figure of the runs in words: mean ± standard error where there are several."""
+        values = [value(run) for run in self.runs]
+        mean = form.format(math.fsum(values) / len(values))
+        return mean if len(values) == 1 else f"{mean} ± {form.format(float(stats.sem(values)))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything a report shows. The first contender is what the others are measured by."""
+
+    contenders: tuple[Contender, ...]
+    rules: Rules
+    dataset: Dataset | None
+    """As the runs were scored, its ``test`` split in the order of their logits; None where it cannot be had."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration that all runs share, as far as data and validation go."""
+        return self.contenders[0].config
+
+    @property
+    def title(self) -> str:
+        """The contenders and the data in words."""
+        first, *others = (contender.label for contender in self.contenders)
+        against = f"{' and '.join(others)} against {first}" if others else first
+        return f"{against} on {self.config.data}"
+
+
+def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None) -> Contents:
+    """Group runs that differ by their seed alone, and judge every group by the first.
+
+    Every run must be finished and hold its network's anatomy and definition.
+
+    Raises:
+        SepnetError: a run is given twice or is unfinished, or the runs were not scored on the same images.
+
+    """
+    _require_different(runs)
+    for run in runs:
+        run.require_finished()
+        require_same_images(runs[0].config, run.config)
+    groups: dict[RunConfig, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(replace(run.config, seed=0), []).append(run)
+    base, *_ = groups.values()
+    labels = _labels(list(groups))
+    contenders = tuple(
+        _contender(label, group, rules, None if group is base else judge(base, group))
+        for label, group in zip(labels, groups.values(), strict=True)
+    )
+    return Contents(contenders=contenders, rules=rules, dataset=dataset)
+
+
+def _contender(label: str, runs: list[Run], rules: Rules, verdict: Verdict | None) -> Contender:
+    anatomy, definition = runs[0].anatomy, runs[0].definition
+    if anatomy is None or definition is None:
+        raise SepnetError(f"run '{runs[0].path}' does not say what its network is: train it again")
+    return Contender(
+        label=label,
+        runs=tuple(runs),
+        anatomy=anatomy,
+        definition=definition,
+        rules=check(anatomy, rules),
+        evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
+        verdict=verdict,
+    )
+
+
+def _require_different(runs: Sequence[Run]) -> None:
+    seen: set[Path] = set()
+    for run in runs:
+        if run.path.resolve() in seen:
+            raise SepnetError(f"run '{run.path}' is given twice: expected each run once")
+        seen.add(run.path.resolve())
+
+
+def _labels(configs: list[RunConfig]) -> list[str]:
+    """Name each contender by its network; by more where two have the same name; by a number if need be."""
+    forms: list[Callable[[RunConfig], str]] = [
+        lambda config: config.network.rpartition(":")[2],
+        lambda config: f"{config.network.rpartition(':')[2]}, {config.recipe.name}",
+        lambda config: f"{config.network.rpartition(':')[2]}, {config.recipe.name}, {config.recipe.epochs} epochs",
+    ]
+    for form in forms:
+        labels = [form(config) for config in configs]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{label} ({number})" for number, label in enumerate(labels, 1)]

@@ -1,0 +1,68 @@
+"""From runs to a report's folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sepnet import data as datasets
+from sepnet import jobs
+from sepnet.comparison import folder_for
+from sepnet.data import Dataset
+from sepnet.errors import SepnetError
+from sepnet.notices import notice
+from sepnet.report.contents import Contents, gather
+from sepnet.report.write import write
+from sepnet.rules import Rules
+from sepnet.runs import Run
+
+REPORT = "report"
+
+
+def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, out: Path | None = None) -> Path:
+    """Write the report of finished runs, and return its folder.
+
+    Args:
+        runs: of one network or of several, one or more seeds each; the first one's network is what the others
+            are measured by.
+        rules: what every network is judged by.
+        dataset: the runs' dataset; loaded by its name when absent.
+        out: the report's folder. When absent, it is ``report`` in the folder of the only run, or in that of the
+            comparison, ``CHALLENGER-against-BASE-DATA`` beside the last run.
+
+    Raises:
+        SepnetError: as for :func:`sepnet.report.contents.gather` and :func:`sepnet.report.write.write`.
+
+    """
+    if not runs:
+        raise SepnetError("no run was given: expected at least one")
+    for run in runs:
+        run.require_finished()
+        jobs.describe(run)
+    contents = gather(runs, rules, _scored_images(runs[0], dataset))
+    folder = out or _default_folder(contents)
+    notice(f"writing the report into {folder}")
+    return write(contents, folder)
+
+
+def _scored_images(run: Run, dataset: Dataset | None) -> Dataset | None:
+    """Return the dataset as the run was scored on it, or None, with a notice, where it cannot be had."""
+    without = "the report has no pictures of images"
+    try:
+        dataset = datasets.load(run.config.data) if dataset is None else dataset
+        dataset = dataset.holdout() if run.config.validation == "holdout" else dataset
+    except SepnetError as error:
+        notice(f"{without}: {error}")
+        return None
+    if dataset.fingerprint() != run.config.data_sha256:
+        notice(f"{without}: '{run.config.data}' is no longer what run '{run.path}' was trained on")
+        return None
+    return dataset
+
+
+def _default_folder(contents: Contents) -> Path:
+    first, *others = contents.contenders
+    if not others:
+        return first.runs[0].path / REPORT
+    names = [one.config.network.rpartition(":")[2] for one in contents.contenders]
+    name = f"{'-and-'.join(names[1:])}-against-{names[0]}-{contents.config.data}"
+    out = others[-1].runs[-1].path.parent
+    return folder_for(out, name, *(one.runs for one in contents.contenders)) / REPORT

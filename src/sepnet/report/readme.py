@@ -1,0 +1,145 @@
+"""The report's README, in the assignment's shape after a first screen with the verdict."""
+
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sepnet.anatomy import to_markdown
+from sepnet.comparison import SCORED_ON
+from sepnet.report.contents import Contender, Contents
+from sepnet.report.reproduce import can_be_made_again, has_preset, train_command
+from sepnet.training.history import best
+
+
+def to_readme(contents: Contents, pictures: dict[str, str], *, folder: Path) -> str:
+    """Return the README as Markdown.
+
+    Args:
+        contents: what to say.
+        pictures: the names of the pictures that were made, and what each shows, for those who cannot see it.
+        folder: where the report will lie, as commands name it.
+
+    """
+    environment = Environment(
+        loader=PackageLoader("sepnet.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, of names that the user gave
+    )
+    environment.filters["cell"] = _cell
+    environment.filters["anatomy"] = to_markdown
+    template = environment.get_template("README.md.j2")
+    return template.render(
+        contents=contents,
+        first=contents.contenders[0],
+        last=contents.contenders[-1],
+        pictures=pictures,
+        rows=_rows(contents),
+        machine=[(contender, _machine(contender)) for contender in contents.contenders],
+        scored_on=SCORED_ON[contents.config.validation],
+        headline=headline(contents),
+        commands=commands(contents, folder),
+        best=best,
+    )
+
+
+def headline(contents: Contents) -> list[str]:
+    """Return the finding in one sentence for each challenger, or for the only network there is."""
+    first, *others = contents.contenders
+    if not others:
+        top = best(first.runs[0].history)
+        last = first.figure(lambda run: 100 * run.result["final_accuracy"])
+        return [f"{first.label}: {last} % after the last epoch, at best {100 * top.val_accuracy:.2f} %"]
+    return [
+        contender.verdict.by_assignment.sentence(first.label, contender.label)
+        for contender in others
+        if contender.verdict is not None
+    ]
+
+
+def recipe_files(contents: Contents) -> dict[str, str]:
+    """Return the file name and the text of each recipe that is no preset."""
+    return {
+        _recipe_file(contender): tomli_w.dumps(contender.config.recipe.to_dict())
+        for contender in contents.contenders
+        if not has_preset(contender.config.recipe)
+    }
+
+
+def commands(contents: Contents, folder: Path) -> list[str]:
+    """Return the commands that make every run and this report again."""
+    lines = []
+    for contender in contents.contenders:
+        for run in contender.runs:
+            if can_be_made_again(run.config):
+                out = f" --out {run.path.parent} --name {run.path.name} --reuse"
+                lines.append(train_command(run.config, str(folder / _recipe_file(contender))) + out)
+            else:
+                lines.append(f"# {run.path} was made in Python or in several steps; its config.toml tells all of it")
+    paths = " ".join(str(run.path) for contender in contents.contenders for run in contender.runs)
+    return [*lines, f"sepnet report {paths} --out {folder}"]
+
+
+def _recipe_file(contender: Contender) -> str:
+    word = "".join(letter if letter.isalnum() else "-" for letter in contender.label)
+    return f"recipe-{word}.toml"
+
+
+def _rows(contents: Contents) -> list[tuple[str, list[str]]]:
+    """Return the first screen's table: what is measured, and its value for each contender."""
+
+    def row(name: str, value: Any) -> tuple[str, list[str]]:
+        return name, [value(contender) for contender in contents.contenders]
+
+    def percent(key: str) -> Any:
+        return lambda contender: contender.figure(lambda run: 100 * run.result[key])
+
+    return [
+        row("parameters (trainable and moving statistics)", lambda one: f"{one.anatomy.parameters:,}"),
+        row("multiplications (MACs) an image", lambda one: f"{one.anatomy.macs:,}"),
+        row("epochs", lambda one: str(one.config.recipe.epochs)),
+        row("recipe", lambda one: one.config.recipe.name),
+        row("accuracy after the last epoch, %", percent("final_accuracy")),
+        row("best accuracy, %", percent("best_accuracy")),
+        row("at epoch", lambda one: " ".join(str(run.result["best_epoch"]) for run in one.runs)),
+        row("loss after the last epoch", lambda one: one.figure(lambda run: run.history[-1].val_loss, "{:.4f}")),
+        row("calibration error of the last epoch, %", lambda one: f"{100 * one.evaluation.calibration.error:.1f}"),
+        row("seconds to train", lambda one: one.figure(lambda run: run.result["seconds"], "{:,.0f}")),
+        row("images a second in training", lambda one: one.figure(_images_per_second, "{:,.0f}")),
+        row("peak memory, MiB", lambda one: one.figure(lambda run: run.result["peak_memory_mib"] or 0, "{:,.0f}")),
+        row("seeds", lambda one: " ".join(str(run.config.seed) for run in one.runs)),
+        row(f"rules '{contents.rules.name}'", lambda one: "kept" if one.rules.kept else "broken"),
+    ]
+
+
+def _images_per_second(run: Any) -> float:
+    rates = sorted(epoch.images_per_second for epoch in run.history)
+    return float(rates[len(rates) // 2])
+
+
+def _machine(contender: Contender) -> list[tuple[str, str]]:
+    """Return what the runs were made on and with."""
+    sessions = [session for run in contender.runs for session in run.sessions]
+    config = contender.config
+    if not sessions:
+        return [("device", config.device), ("precision", config.precision)]
+    last = sessions[-1]
+    memory = f"{last['memory_gib']} GiB" if last.get("memory_gib") else "unknown"
+    return [
+        ("processor", f"{last['processor']}, {last['cores']} cores, {last['threads']} threads"),
+        ("memory", memory),
+        ("GPU", last["gpu"] or "none"),
+        ("device and precision", f"{config.device}, {config.precision}"),
+        ("versions", f"sepnet {last['sepnet']}, Python {last['python']}, PyTorch {last['torch']}"),
+        ("system", last["platform"]),
+        ("finished", f"{last['time']}, in {len(sessions)} session{'s' if len(sessions) > 1 else ''}"),
+    ]
+
+
+def _cell(text: str) -> str:
+    """Return a text that stays in its cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,112 @@
+"""Write a report's folder: pictures in both themes, README, notebook; all of it or nothing."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from sepnet.errors import SepnetError
+from sepnet.files import write_atomically
+from sepnet.report import notebook, readme
+from sepnet.report.contents import Contents
+from sepnet.report.pictures import (
+    accuracy_curves,
+    confusion_matrix,
+    per_class_accuracy,
+    receptive_field_growth,
+    worst_mistakes,
+)
+from sepnet.report.theme import THEMES, save, theme
+
+README = "README.md"
+
+
+def write(contents: Contents, folder: Path) -> Path:
+    """Write the report into ``folder``, in place of one that is there, and return the folder.
+
+    Raises:
+        SepnetError: the folder holds something else, cannot be written, or the notebook failed.
+
+    """
+    _require_free(folder)
+    with _replacing(folder) as place:
+        pictures = _pictures(contents)
+        for name, (draw, _) in pictures.items():
+            for mode in THEMES:
+                with theme(mode):
+                    save(draw(), place / f"{name}-{mode}.png")
+        shown = {name: description for name, (_, description) in pictures.items()}
+        write_atomically(place / README, readme.to_readme(contents, shown, folder=folder))
+        for name, text in readme.recipe_files(contents).items():
+            write_atomically(place / name, text)
+        cells = notebook.build(contents, folder=folder, headline=readme.headline(contents))
+        write_atomically(place / notebook.NOTEBOOK, notebook.to_text(cells))
+        cells = notebook.execute(cells, folder=place)
+        write_atomically(place / notebook.NOTEBOOK, notebook.to_text(cells))
+    return folder
+
+
+def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]:
+    """Return, by file name, how each picture is drawn and what it shows."""
+    contenders, dataset = contents.contenders, contents.dataset
+    names = " and ".join(one.label for one in contenders)
+    pictures: dict[str, tuple[Callable[[], Figure], str]] = {
+        "curves": (
+            lambda: accuracy_curves({one.label: [run.history for run in one.runs] for one in contenders}),
+            f"Accuracy and loss of {names} after each epoch",
+        ),
+        "classes": (
+            lambda: per_class_accuracy({one.label: one.evaluation for one in contenders}),
+            f"Accuracy of {names} on each class",
+        ),
+    }
+    for number, one in enumerate(contenders, 1):
+        pictures[f"confusion-{number}"] = (
+            lambda one=one: confusion_matrix(one.label, one.evaluation),  # type: ignore[misc]
+            f"Which classes {one.label} takes for which",
+        )
+    if dataset is not None:
+        anatomies = {one.label: one.anatomy for one in contenders}
+        pictures["fields"] = (
+            lambda: receptive_field_growth(dataset.test.images[0], anatomies),
+            f"How the receptive field of {names} grows from layer to layer, drawn over an image",
+        )
+        for number, one in enumerate(contenders, 1):
+            pictures[f"mistakes-{number}"] = (
+                lambda one=one: worst_mistakes(  # type: ignore[misc]
+                    dataset.test.images, dataset.test.labels, one.runs[0].logits()[0], one.config.classes, one.label
+                ),
+                f"The images that {one.label} was most sure and wrong about",
+            )
+    return pictures
+
+
+def _require_free(folder: Path) -> None:
+    """Raise where a folder holds something that is no report."""
+    if folder.exists() and not folder.is_dir():
+        raise SepnetError(f"'{folder}' is a file: expected the folder of a report, choose another --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / notebook.NOTEBOOK).is_file():
+        raise SepnetError(f"'{folder}' holds something that is no report of sepnet's: choose another --out")
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside ``folder`` that takes its place at the end, and vanishes if that is not reached."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise SepnetError(f"'{folder}' could not be written: {error.strerror}; choose another --out") from error
+    try:
+        yield place
+        place.chmod(0o755)
+        old = place.with_name(f"{place.name}-old")
+        if folder.exists():
+            folder.rename(old)
+        place.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

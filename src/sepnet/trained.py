@@ -1,0 +1,188 @@
+"""A finished run's network at work: loaded, and answering exactly as its validation did."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sepnet import data as datasets
+from sepnet import jobs
+from sepnet.data import Dataset
+from sepnet.errors import SepnetError
+from sepnet.evaluation import Evaluation, evaluate_logits, to_text
+from sepnet.kernels import keep_freed_memory
+from sepnet.networks import NETWORKS
+from sepnet.networks.shipped import shipped_folder
+from sepnet.notices import notice
+from sepnet.runs import Run, RunConfig
+from sepnet.settings import hint
+from sepnet.training.inference import BATCH, Normalizer, denormals_flushed, infer
+from sepnet.training.prepare import apply_norm_settings
+from sepnet.training.recipe import VALIDATIONS
+
+IMAGES = {"test": "test images", "holdout": "held-out training images"}
+
+
+def find_run(run: str | Path | Run) -> Run:
+    """Return a run given by itself, by its folder, or by the name of a network whose weights are shipped.
+
+    Raises:
+        SepnetError: there is no such run.
+
+    """
+    if isinstance(run, Run):
+        return run
+    if isinstance(run, str) and run in NETWORKS:
+        return Run.open(shipped_folder(run))
+    if not Path(run).exists():
+        otherwise = f"expected a folder that `sepnet train` made, or one of {', '.join(NETWORKS)}"
+        raise SepnetError(
+            f"'{run}' is neither a run's folder nor a network: {hint(str(run), NETWORKS, otherwise=otherwise)}"
+        )
+    return Run.open(Path(run))
+
+
+def load(run: Run, network: nn.Module | None = None) -> nn.Module:
+    """Return a finished run's trained network in evaluation mode, on the CPU where no module is given.
+
+    ``network`` is the module to load the weights into, where the run was not made from a name.
+
+    Raises:
+        SepnetError: the run is unfinished, or the network is no longer the one that was trained.
+
+    """
+    run.require_finished()
+    if network is None:
+        network = jobs.rebuild(run)
+    else:
+        jobs.require_unchanged(apply_norm_settings(network, run.config.recipe), run)
+    try:
+        network.load_state_dict(run.weights())
+    except RuntimeError as error:
+        raise SepnetError(
+            f"the weights of run '{run.path}' are not of network '{run.config.network}': train the run again"
+        ) from error
+    return network.eval()
+
+
+class Classifier:
+    """A finished run's network, which takes pixels and answers as in the run's validation, bit for bit.
+
+    Bit for bit, that is, on the same processor and versions, in the run's precision.
+    """
+
+    def __init__(
+        self, run: Run, network: nn.Module | None = None, *, device: str | None = None, precision: str | None = None
+    ) -> None:
+        config = run.config
+        self.device = torch.device(_resolve_device(config, device))
+        self.precision = jobs.resolve_precision(precision or config.precision, self.device.type)
+        model = load(run, network)
+        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalize = Normalizer(config.mean, config.std, self.device)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits ``(N, classes)``, float32 on the CPU, on images ``(N, C, H, W)``, uint8."""
+        keep_freed_memory()
+        parts = []
+        with denormals_flushed():
+            for batch in images.split(BATCH):
+                resident = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+                parts.append(infer(self._model, self._normalize(resident), self.precision).cpu())
+        return torch.cat(parts)
+
+
+def _resolve_device(config: RunConfig, device: str | None) -> str:
+    """Return the device that was asked for, else the run's; the processor where the run's GPU is not here."""
+    if device is None and config.device != "cpu" and not torch.cuda.is_available():
+        notice(f"trained on '{config.device}', which is not here: computing on the cpu")
+        return "cpu"
+    return jobs.resolve_device(device or config.device)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RunEvaluation(Evaluation):
+    """A run's trained network, judged by its answers to images of a dataset."""
+
+    network: str
+    run: str
+    """Its folder."""
+    data: str
+    validation: str
+    """``test`` or ``holdout``: which of the dataset's images."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the evaluation as plain values, what was evaluated first."""
+        context = {name: getattr(self, name) for name in ("network", "run", "data", "validation")}
+        return {**context, **super().to_dict()}
+
+    def __repr__(self) -> str:
+        return f"{self.network} of {self.run}, on the {IMAGES[self.validation]} of {self.data}\n{to_text(self)}"
+
+
+def evaluate(
+    run: Run,
+    data: str | Dataset | None = None,
+    *,
+    validation: str | None = None,
+    network: nn.Module | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> RunEvaluation:
+    """Judge a finished run's network on images of a dataset; what is not given is as in the run.
+
+    Raises:
+        SepnetError: as for :func:`sepnet.evaluate`.
+
+    """
+    config = run.config
+    validation = validation or config.validation
+    if validation not in VALIDATIONS:
+        raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
+    classifier = Classifier(run, network, device=device, precision=precision)
+    dataset = _load_data(run, data)
+    _require_same_kind(run, dataset)
+    held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
+    as_trained = held_out if config.validation == "holdout" else dataset
+    _note_differences(run, as_trained, validation)
+    split = (held_out if validation == "holdout" else dataset).test
+    evaluation = evaluate_logits(classifier.logits(split.images), split.labels, config.classes)
+    figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
+    return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
+
+
+def _load_data(run: Run, data: str | Dataset | None) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    try:
+        return datasets.load(data or run.config.data)
+    except SepnetError as error:
+        if data is not None:
+            raise
+        raise SepnetError(f"the images that run '{run.path}' was scored on cannot be loaded: {error}") from error
+
+
+def _require_same_kind(run: Run, dataset: Dataset) -> None:
+    """Raise unless the dataset has the run's classes, in their order, and its image shape."""
+    config = run.config
+    if dataset.image_shape != tuple(config.image_shape):
+        given, wanted = ("×".join(map(str, shape)) for shape in (dataset.image_shape, config.image_shape))
+        raise SepnetError(f"images of {dataset.name} are {given}, run '{run.path}' takes {wanted}: choose other data")
+    if dataset.classes != config.classes:
+        given, wanted = (", ".join(names) for names in (dataset.classes, config.classes))
+        raise SepnetError(
+            f"classes of {dataset.name} are {given}, those of run '{run.path}' {wanted}: expected the same"
+        )
+
+
+def _note_differences(run: Run, dataset: Dataset, validation: str) -> None:
+    """Say where the images are not those that the run's own figures are of; ``dataset`` is split as in the run."""
+    config = run.config
+    if dataset.name != config.data:
+        notice(f"run {run.path} was trained on {config.data} and is evaluated on {dataset.name}")
+    elif dataset.fingerprint() != config.data_sha256:
+        notice(f"{dataset.name} is no longer as it was when run {run.path} was trained: its images have changed")
+    if validation == "holdout" != config.validation:
+        notice(f"run {run.path} was trained with no images held out: these may be among those it was trained on")

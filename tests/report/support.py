@@ -1,0 +1,59 @@
+"""What the tests of reports share: runs of tiny networks, and finished runs without any training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sepnet import jobs
+from sepnet.runs import Run, RunConfig
+from sepnet.training.history import Epoch
+from sepnet.training.recipe import Recipe
+from tests.training.support import CLASSES, tiny
+
+CONFIG = RunConfig(
+    network="tiny",
+    fingerprint="0",
+    data_sha256="0" * 64,
+    data="patterns",
+    validation="test",
+    classes=CLASSES,
+    image_shape=(3, 8, 8),
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    seed=0,
+    device="cpu",
+    precision="fp32",
+    recipe=Recipe(epochs=2),
+)
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def finished_run(
+    out: Path, network: str, right: int, *, seed: int = 0, recipe: Recipe | None = None, history: Sequence[float] = ()
+) -> Run:
+    """Write a finished run whose network answers the first ``right`` of 8 images right and all others wrong."""
+    accuracies = [*history, right / len(LABELS)]
+    recipe = replace(recipe or Recipe(), epochs=len(accuracies))
+    run = Run.create(out, f"{network}-{seed}", replace(CONFIG, network=network, seed=seed, recipe=recipe))
+    jobs.describe(run, tiny())
+    run.write_history([_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)])
+    answers = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
+    logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
+    run.write_outcome({"weight": torch.zeros(1)}, logits, LABELS, seconds=1.5)
+    return run
+
+
+def _epoch(number: int, accuracy: float) -> Epoch:
+    return Epoch(
+        epoch=number,
+        steps=3,
+        seconds=0.75,
+        images_per_second=1000.0,
+        lr=0.1,
+        loss=1.5 / number,
+        accuracy=accuracy * 0.9,
+        val_loss=1.0 / number,
+        val_accuracy=accuracy,
+    )

@@ -1,0 +1,84 @@
+"""``sepnet compare`` on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sepnet.cli.app import run
+from tests.cli_support import TRAIN, Captured, prepare, run_json
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with a user's networks."""
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path)
+    return tmp_path
+
+
+OPTIONS = "--epochs 1 --base-recipe quick.toml --recipe quick.toml --precision fp32"
+COMPARE = f"compare net.py:small net.py:larger {OPTIONS} --no-report"
+
+
+def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    first = json.loads(captured.out)
+    assert captured.err.count("training net.py:") == 2
+    assert set(first) == {"base", "challenger", "rules", "verdict", "path"}
+    assert first["base"]["parameters"] == 48 * 10 + 10
+    assert first["challenger"]["macs"] == 1920
+    assert first["rules"]["kept"] is False
+    assert "breaks the rules (separable only, batch norm, dropout)" in captured.err
+    assert first["verdict"]["by_statistics"]["test"] == "mcnemar_exact"
+    assert first["verdict"]["by_statistics"]["images"] == 500
+    assert json.loads((folder / first["path"] / "verdict.json").read_text()) == first
+
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == first
+    assert captured.err.count("taking up the finished run") == 2
+    assert "Epoch" not in captured.err
+
+    folders = [first[side]["runs"][0] for side in ("base", "challenger")]
+    again = run_json(f"compare {' '.join(folders)} --no-report", capsys)
+    assert again["verdict"] == first["verdict"]
+
+    assert run(["compare", *folders, "--no-report"]) == 0
+    text = capsys.readouterr().out
+    assert "by the assignment: net.py:larger " in text
+    assert "by the statistics: " in text
+    assert "rules (assignment): net.py:larger BREAKS them" in text
+
+
+def test_compare_over_seeds(capsys: Captured) -> None:
+    compared = run_json(f"{COMPARE} --seeds 2", capsys)
+    assert compared["base"]["seeds"] == compared["challenger"]["seeds"] == [0, 1]
+    statistics = compared["verdict"]["by_statistics"]
+    assert (statistics["test"], statistics["base_runs"], statistics["challenger_runs"]) == ("welch", 2, 2)
+    assert statistics["low"] <= statistics["difference"] <= statistics["high"]
+
+
+def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    capsys.readouterr()
+    assert run([*COMPARE.split(), "--format", "json"]) == 0
+    assert "taking up the finished run" in capsys.readouterr().err
+
+
+def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    (folder / "runs/small-sample/result.json").unlink()
+    capsys.readouterr()
+    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other".split()) == 2
+    assert "is not finished" in capsys.readouterr().err
+    assert not (folder / "other").exists()
+
+
+def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, capsys: Captured) -> None:
+    assert run(TRAIN.split()) == 0
+    capsys.readouterr()
+    assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other --seeds 2".split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (folder / "other").exists()
