@@ -339,7 +339,7 @@ def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
 
 def test_a_held_out_score_is_called_that(capsys: Captured) -> None:
     assert run([*TRAIN.split(), "--validation", "holdout"]) == 0
-    assert "of the held-out images" in capsys.readouterr().out
+    assert "of the held-out training images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

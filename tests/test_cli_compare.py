@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sepnet import api
 from sepnet.cli.app import run
+from sepnet.errors import SepnetError
 from tests.cli_support import TRAIN, Captured, prepare, run_json
 
 
@@ -82,3 +84,19 @@ def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, 
     assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other --seeds 2".split()) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (folder / "other").exists()
+
+
+def test_a_report_that_fails_takes_no_verdict_with_it(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> Path:
+        raise SepnetError("the notebook could not be run")
+
+    monkeypatch.setattr(api, "write_report", fail)
+    with_report = COMPARE.removesuffix(" --no-report")
+    assert run([*with_report.split(), "--format", "json"]) == 2
+    captured = capsys.readouterr()
+    compared = json.loads(captured.out)
+    assert compared["report"] is None
+    assert compared["verdict"]["by_statistics"]["images"] == 500
+    assert captured.err.splitlines()[-1] == "sepnet: error: the notebook could not be run"

@@ -108,7 +108,7 @@ def test_code_inside_a_run_folder_is_not_run(tmp_path: Path) -> None:
     trap.write_text("raise SystemExit('the trap was run')")
     config = run.path / "config.toml"
     config.write_text(config.read_text().replace('network = "tiny"', f'network = "{trap}:f"'))
-    with pytest.raises(SepnetError, match="names code of its own"):
+    with pytest.raises(SepnetError, match="names code that came along with it"):
         sepnet.load(run.path)
 
 

@@ -240,7 +240,8 @@ def write_report(
             first one's network is what the others are measured by.
         rules: what every network is judged by; see :func:`check`.
         data: the runs' dataset, where it has no name that :func:`sepnet.data.load` knows.
-        out: the report's folder; when absent, ``report`` in the folder of the only run or of the comparison.
+        out: the report's folder; when absent, ``report`` in the folder of the only run or of the comparison, or in
+            ``RUN-against-RUN`` beside the last run.
 
     Raises:
         SepnetError: no such run, it is unfinished, the runs were not scored on the same images, or a file cannot

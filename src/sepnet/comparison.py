@@ -117,13 +117,13 @@ def compare(
     verdict = judge(sides[0].runs, sides[1].runs)
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
     name = f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}"
-    path = folder_for(out, name, sides[0].runs, sides[1].runs)
+    path = _folder(out, name, sides[0].runs, sides[1].runs)
     comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)
     write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
     return comparison
 
 
-def folder_for(out: Path, name: str, *sides: Sequence[Run]) -> Path:
+def _folder(out: Path, name: str, *sides: Sequence[Run]) -> Path:
     """Make the folder ``out/name``, with a number where the verdict in it is of other runs."""
     runs = [[str(run.path) for run in side] for side in sides]
     for path in numbered(out / name):

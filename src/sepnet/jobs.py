@@ -59,8 +59,7 @@ def prepare(
         SepnetError: an unknown name, or a value out of range.
 
     """
-    if validation not in VALIDATIONS:
-        raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
+    require_validation(validation)
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     recipe = resolve_recipe(network, recipe, **overrides)
@@ -170,17 +169,32 @@ def rebuild(run: Run) -> nn.Module:
 
     """
     config = run.config
-    path, separator, _ = config.network.rpartition(":")
-    if separator and run.path.resolve() in Path(path).resolve().parents:
+    if _came_along(config.network, run):
         raise SepnetError(
-            f"run '{run.path}' names code of its own, '{config.network}', which is not run: "
-            "load the network yourself and give it beside the run"
+            f"run '{run.path}' names code that came along with it, '{config.network}', which is not run: "
+            "work in the folder of that code, or load the network yourself and give it beside the run"
         )
     try:
         model = build(config.network, classes=len(config.classes), image_shape=config.image_shape)
     except SepnetError as error:
         raise SepnetError(f"the network of run '{run.path}' cannot be built by its name: {error}") from error
     return require_unchanged(apply_norm_settings(model, config.recipe), run)
+
+
+def _came_along(network: str, run: Run) -> bool:
+    """Whether a network's file was unpacked or cloned together with the run, and so may be a stranger's.
+
+    It was where it lies in the run, or where a relative path leads to one folder with it that is not where the user
+    works. An absolute path elsewhere is the user's own: a stranger does not know where a bundle will be unpacked.
+    """
+    path, separator, _ = network.rpartition(":")
+    if not separator:
+        return False
+    file, folder = Path(path).resolve(), run.path.resolve()
+    shared = Path(os.path.commonpath([file, folder]))
+    if shared == folder or Path.cwd().is_relative_to(shared):
+        return shared == folder
+    return not Path(path).is_absolute()
 
 
 def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
@@ -235,6 +249,12 @@ def resolve_recipe(network: Network, recipe: str | Path | Recipe | None, **overr
     if recipe is None:
         recipe = NETWORKS[network].recipe if isinstance(network, str) and network in NETWORKS else "champion"
     return load_recipe(str(recipe), **overrides)
+
+
+def require_validation(validation: str) -> None:
+    """Raise unless ``validation`` says which images to score on."""
+    if validation not in VALIDATIONS:
+        raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
 
 
 def resolve_device(device: str) -> str:

@@ -23,9 +23,10 @@ from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
 from sepnet.notices import notice
+from sepnet.settings import check_type
 from sepnet.training.checkpoint import to_plain
 from sepnet.training.history import Epoch, best, from_csv, to_csv, to_log
-from sepnet.training.recipe import Recipe, recipe_from_dict
+from sepnet.training.recipe import VALIDATIONS, Recipe, recipe_from_dict
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
@@ -82,9 +83,15 @@ class RunConfig:
             for name in ("classes", "image_shape", "mean", "std", "extended_from"):
                 values[name] = tuple(values[name])
             values["recipe"] = recipe_from_dict(values["recipe"], source=source)
-            return RunConfig(**values)
+            config = RunConfig(**values)
         except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
             raise SepnetError(f"'{source}' is not the configuration of a run ({error}): start a new run") from error
+        for field in fields(config):
+            if field.type in (str, int, tuple[str, ...]):
+                check_type(f"{source}: {field.name}", getattr(config, field.name), field.type)
+        if config.validation not in VALIDATIONS:
+            raise SepnetError(f"{source}: validation is '{config.validation}': expected {' or '.join(VALIDATIONS)}")
+        return config
 
 
 class Run:
@@ -120,8 +127,9 @@ class Run:
         return run
 
     @staticmethod
-    def open(path: Path) -> "Run":
+    def open(path: str | Path) -> "Run":
         """Return the run in an existing folder."""
+        path = Path(path)
         file = path / CONFIG
         if not file.is_file():
             raise SepnetError(f"'{path}' is no run: expected a folder with a {CONFIG}, as `sepnet train` makes")
@@ -249,7 +257,13 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """The final figures, empty while the run is unfinished."""
-        return self._read_json(RESULT) if self.finished else {}
+        if not self.finished:
+            return {}
+        result = self._read_json(RESULT)
+        for key in ("final_accuracy", "best_accuracy", "best_epoch", "seconds"):
+            if not isinstance(result.get(key), int | float):
+                raise SepnetError(f"'{self.path / RESULT}' has no number as {key}: train the run again")
+        return result
 
     @property
     def finished(self) -> bool:
@@ -289,7 +303,10 @@ class Run:
     def _read_tensors(self, name: str) -> dict[str, Tensor]:
         file = self.path / name
         if not file.is_file():
-            raise SepnetError(f"run '{self.path}' has no {name}: resume it to its end with --resume")
+            raise SepnetError(
+                f"run '{self.path}' has no {name}, which every finished run gets: train it to its end, or take a copy "
+                "that has it"
+            )
         try:
             return load_tensors(file.read_bytes())
         except SafetensorError as error:
@@ -303,6 +320,8 @@ class Run:
             values: dict[str, Any] = json.loads(_read_text(file))
         except ValueError as error:
             raise SepnetError(f"'{file}' is not JSON ({error}): train the run again") from error
+        if not isinstance(values, dict):
+            raise SepnetError(f"'{file}' holds no JSON object: train the run again")
         return values
 
 

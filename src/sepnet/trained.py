@@ -22,8 +22,6 @@ from sepnet.training.inference import BATCH, Normalizer, denormals_flushed, infe
 from sepnet.training.prepare import apply_norm_settings
 from sepnet.training.recipe import VALIDATIONS
 
-IMAGES = {"test": "test images", "holdout": "held-out training images"}
-
 
 def find_run(run: str | Path | Run) -> Run:
     """Return a run given by itself, by its folder, or by the name of a network whose weights are shipped.
@@ -119,7 +117,7 @@ class RunEvaluation(Evaluation):
         return {**context, **super().to_dict()}
 
     def __repr__(self) -> str:
-        return f"{self.network} of {self.run}, on the {IMAGES[self.validation]} of {self.data}\n{to_text(self)}"
+        return f"{self.network} of {self.run}, on the {VALIDATIONS[self.validation]} of {self.data}\n{to_text(self)}"
 
 
 def evaluate(
@@ -139,8 +137,7 @@ def evaluate(
     """
     config = run.config
     validation = validation or config.validation
-    if validation not in VALIDATIONS:
-        raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
+    jobs.require_validation(validation)
     classifier = Classifier(run, network, device=device, precision=precision)
     dataset = _load_data(run, data)
     _require_same_kind(run, dataset)

@@ -1,11 +1,13 @@
 """The report's folder: whole or not there, and never in place of anything but a report."""
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
+from markdown_it import MarkdownIt
 
 import sepnet
 from sepnet.cli.app import run
@@ -50,7 +52,7 @@ def test_seeds_are_told_with_their_standard_error(folder: Path) -> None:
 def test_three_networks_are_each_judged_by_the_first(folder: Path) -> None:
     runs = [finished_run(Path("runs"), name, right) for name, right in (("base", 3), ("worse", 1), ("better", 8))]
     path = sepnet.write_report(*runs)
-    assert path == Path("runs/worse-and-better-against-base-patterns/report")
+    assert path == Path("runs/worse-0-and-better-0-against-base-0/report")
     text = (path / "README.md").read_text()
     assert "**better beats base:" in text
     assert "**worse does not beat base:" in text
@@ -91,6 +93,16 @@ def test_images_that_have_changed_are_not_shown(folder: Path, capsys: Captured) 
     assert not list(path.glob("mistakes-*"))
 
 
+def test_what_was_held_out_is_said_to_be(folder: Path) -> None:
+    one = finished_run(Path("runs"), "tiny", 5)
+    one.write_config(replace(one.config, validation="holdout"))
+    path = sepnet.write_report(one)
+    assert "Scored on training images held out." in (path / "README.md").read_text()
+    cells = nbformat.read(path / "assignment.ipynb", as_version=4)
+    curves = next(cell for cell in cells.cells if cell.id == "curves").source
+    assert "images='held-out training images'" in curves
+
+
 def test_an_old_report_gives_way_to_a_new_one(folder: Path) -> None:
     one = finished_run(Path("runs"), "tiny", 5)
     path = sepnet.write_report(one)
@@ -107,8 +119,68 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path, capsys: Captured
     assert run(["report", "runs/tiny-0", "--out", "mine"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "'mine' holds something that is no report of sepnet's" in captured.err
+    assert "'mine' holds 'thesis.txt', which is of no report of sepnet's" in captured.err
     assert [path.name for path in (folder / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("more", ["thesis.txt", ".git/HEAD", "curves.png", "recipe.toml"])
+def test_a_report_that_was_added_to_is_left_alone(folder: Path, capsys: Captured, more: str) -> None:
+    path = sepnet.write_report(finished_run(Path("runs"), "tiny", 5), out="mine")
+    (path / more).parent.mkdir(exist_ok=True)
+    (path / more).write_text("mine")
+    assert run(["report", "runs/tiny-0", "--out", "mine"]) == 2
+    assert f"'mine' holds '{more.split('/')[0]}'" in capsys.readouterr().err
+    assert (path / more).read_text() == "mine"
+
+
+@pytest.mark.parametrize("out", [".", "..", "runs/.."])
+def test_the_folder_one_works_in_is_not_replaced(folder: Path, capsys: Captured, out: str) -> None:
+    finished_run(Path("runs"), "tiny", 5)
+    assert run(["report", "runs/tiny-0", "--out", out]) == 2
+    assert "is where you are" in capsys.readouterr().err
+
+
+def test_another_comparison_has_a_report_of_its_own(folder: Path) -> None:
+    base, long = finished_run(Path("runs"), "base", 4), finished_run(Path("runs"), "mine", 5, history=[0.1])
+    short = finished_run(Path("runs"), "mine", 6, seed=1)
+    assert sepnet.write_report(base, long) != sepnet.write_report(base, short)
+
+
+def test_a_run_without_its_answers_is_left_as_it_is(folder: Path, capsys: Captured) -> None:
+    one = finished_run(Path("runs"), "tiny", 5)
+    for name in ("logits.safetensors", "anatomy.json", "definition.py"):
+        (one.path / name).unlink()
+    before = sorted(one.path.iterdir())
+    assert run(["report", str(one.path)]) == 2
+    assert "has no logits.safetensors" in capsys.readouterr().err
+    assert sorted(one.path.iterdir()) == before
+
+
+HOSTILE = "<script>alert(1)</script> **|` \n# Owned"
+
+
+def test_names_are_shown_and_not_obeyed(folder: Path) -> None:
+    """A stranger's run may be called anything: Markdown renders it as text."""
+    one = finished_run(Path("runs"), "tiny", 5)
+    one.write_config(replace(one.config, network=HOSTILE, classes=(HOSTILE, "b", "c"), precision=HOSTILE))
+    (one.path / "definition.py").write_text("```\n\n<img src=x onerror=alert(2)>\n````\n")
+    path = sepnet.write_report(one)
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render((path / "README.md").read_text())
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert "onerror" not in re.sub(r"<code.*?</code>", "", html, flags=re.DOTALL)
+    assert "<h1>Owned" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+def test_commands_survive_names_with_spaces_and_quotes(folder: Path) -> None:
+    one = finished_run(Path("my runs; touch owned"), "it's", 5)
+    one.write_config(replace(one.config, network="champion", data="sample"))
+    text = (sepnet.write_report(one, out="my report") / "README.md").read_text()
+    for command in text.split("```sh\n")[1].split("```")[0].splitlines():
+        words = shlex.split(command)
+        assert "owned" not in words
+        assert str(one.path) in words or (str(one.path.parent) in words and one.path.name in words)
 
 
 def test_a_file_in_the_way(folder: Path, capsys: Captured) -> None:
@@ -185,3 +257,32 @@ def test_write_is_all_or_nothing_on_a_full_disk(folder: Path, monkeypatch: pytes
     with pytest.raises(SepnetError, match="no space left"):
         sepnet.write_report(one)
     assert not (one.path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("environment.json", "[]", "environment.json' holds no JSON object"),
+        ("result.json", "[]", "result.json' holds no JSON object"),
+        ("result.json", '{"epochs": 1}', "has no number as final_accuracy"),
+        ("config.toml", ("seed = 0", 'seed = "__import__"'), "seed is '__import__': expected a whole number"),
+        ("config.toml", ('validation = "test"', 'validation = "all"'), "validation is 'all': expected test or holdout"),
+        ("config.toml", ('network = "tiny"', "network = 3"), "network is 3: expected a text"),
+    ],
+)
+def test_a_damaged_run_is_one_line(
+    folder: Path, capsys: Captured, file: str, content: str | tuple[str, str], message: str
+) -> None:
+    one = finished_run(Path("runs"), "tiny", 5)
+    path = one.path / file
+    path.write_text(content if isinstance(content, str) else path.read_text().replace(*content))
+    assert run(["report", str(one.path)]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.splitlines()[-1]
+    assert captured.err.splitlines()[-1].startswith("sepnet: error: ")
+
+
+def test_a_session_that_says_little_is_enough(folder: Path) -> None:
+    one = finished_run(Path("runs"), "tiny", 5)
+    (one.path / "environment.json").write_text('{"sessions": [{"time": "noon"}]}')
+    assert "the last begun noon" in (sepnet.write_report(one) / "README.md").read_text()

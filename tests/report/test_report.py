@@ -4,6 +4,11 @@ import itertools
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -12,10 +17,13 @@ import pytest
 from nbformat import NotebookNode
 from PIL import Image
 
+import sepnet
 from sepnet.cli.app import run
 from sepnet.report import notebook
 from sepnet.runs import Run
+from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
+from tests.training.support import patterns, tiny
 
 COMPARE = (
     "compare net.py:small net.py:Residual --epochs 2 --base-recipe quick.toml --recipe quick.toml "
@@ -167,7 +175,7 @@ def test_the_notebook_trains_where_there_are_no_runs(copy: Path) -> None:
 
 def test_the_same_runs_give_the_same_report(copy: Path, capsys: Captured) -> None:
     before = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
-    assert run(["report", "runs/small-sample", "runs/Residual-sample"]) == 0
+    assert run(f"report runs/small-sample runs/Residual-sample --out {FOLDER}".split()) == 0
     assert capsys.readouterr().out == f"{FOLDER}\n"
     after = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     assert after.keys() == before.keys()
@@ -183,3 +191,67 @@ def test_the_commands_of_the_readme_make_the_same_runs(copy: Path, capsys: Captu
     capsys.readouterr()
     assert Path("runs/Residual-sample/weights.safetensors").read_bytes() == weights
     assert block[-1] == f"sepnet report runs/small-sample runs/Residual-sample --out {FOLDER}"
+
+
+def test_ctrl_c_while_the_notebook_runs(copy: Path) -> None:
+    """A real signal: quietly out, the old report as it was, no kernel left behind."""
+    before = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
+    command = [sys.executable, "-m", "sepnet", "report", "runs/small-sample", "--out", "mine"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not list(copy.glob(".mine-*/assignment.ipynb")):
+            time.sleep(0.02)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "sepnet: interrupted"
+    assert "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in FOLDER.iterdir()} == before
+    assert not list(copy.glob("*mine*"))
+
+
+def test_a_network_and_a_dataset_of_a_python_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name leads to them: the notebook opens the run where it lies."""
+    monkeypatch.chdir(tmp_path)
+    data = patterns()
+    one = sepnet.train(tiny(), data, Recipe(epochs=1, batch_size=50), device="cpu", out="runs")
+    path = sepnet.write_report(one, data=data)
+    cells = nbformat.read(path / "assignment.ipynb", as_version=4)
+    assert _outputs(cells, "log-1").strip() == one.log.strip()
+    assert "SeparableConv2D" in _outputs(cells, "definition-1")
+
+
+def test_a_network_that_has_changed_is_not_trained_anew(copy: Path) -> None:
+    """The report is of the runs that were given, whatever has become of their network."""
+    net = copy / "net.py"
+    net.write_text(net.read_text().replace("x + self.norm(self.inner(x))", "self.norm(self.inner(x))"))
+    path = sepnet.write_report("runs/Residual-sample", out="mine")
+    cells = nbformat.read(path / "assignment.ipynb", as_version=4)
+    assert _outputs(cells, "log-1").strip() == sepnet.Run.open("runs/Residual-sample").log.strip()
+    assert "sepnet.train(" not in str(cells)
+    assert len(list(Path("runs").iterdir())) == 3
+
+
+@pytest.mark.parametrize("verb", ["report", "evaluate", "predict", "export"])
+def test_a_strangers_code_is_not_run(verb: str, copy: Path, capsys: Captured) -> None:
+    """A folder unpacked from elsewhere: the run in it names a file that came along."""
+    bundle = copy / "bundle"
+    shutil.copytree(copy / "runs/small-sample", bundle / "run")
+    code = "from pathlib import Path\nPath('owned').touch()\nsmall = None\n"
+    for place in (bundle, bundle / "run"):
+        (place / "evil.py").write_text(code)
+    for named in ("bundle/evil.py:small", "bundle/run/evil.py:small", f"{bundle}/run/evil.py:small"):
+        run_ = Run.open(bundle / "run")
+        run_.write_config(replace(run_.config, network=named))
+        arguments = {
+            "report": ["bundle/run", "--out", "mine"],
+            "evaluate": ["bundle/run"],
+            "predict": ["bundle/run", f"{FOLDER}/curves-light.png"],
+            "export": ["bundle/run"],
+        }[verb]
+        code_of_exit = run([verb, *arguments])
+        assert code_of_exit == (0 if verb == "report" else 2)
+        assert verb == "report" or "came along with it" in capsys.readouterr().err
+        assert not (copy / "owned").exists()

@@ -27,13 +27,18 @@ def to_json(anatomy: Anatomy) -> str:
 def to_markdown(anatomy: Anatomy) -> str:
     """Return the anatomy as a Markdown table, its heading and its totals."""
     columns = _columns(anatomy)
-    totals = [f"- {line}" for line in _totals(anatomy)]
+    totals = [f"- {_escape(line)}" for line in _totals(anatomy)]
     rows = [
         "| " + " | ".join(header for header, _ in columns) + " |",
         "| " + " | ".join("---" if place < 2 else "--:" for place in range(len(columns))) + " |",
-        *("| " + " | ".join(cell(layer) for _, cell in columns) + " |" for layer in anatomy.layers),
+        *("| " + " | ".join(_escape(cell(layer)) for _, cell in columns) + " |" for layer in anatomy.layers),
     ]
-    return "\n".join([f"**{_heading(anatomy)}**", "", *rows, "", *totals])
+    return "\n".join([f"**{_escape(_heading(anatomy))}**", "", *rows, "", *totals])
+
+
+def _escape(text: str) -> str:
+    """Return a name, which may hold anything, as Markdown that stays in its cell."""
+    return " ".join(text.splitlines()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def to_text(anatomy: Anatomy, width: int = 100) -> str:

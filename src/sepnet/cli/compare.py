@@ -60,13 +60,16 @@ def command(
             rules=rules,
             out=out,
         )
+    if form is TextOrJson.text:
+        print(comparison, flush=True)
+    path = None
+    try:
+        if report:
+            with only_results():
+                path = api.write_report(comparison, rules=rules)
+    finally:  # a report that fails takes no verdict with it
         if form is TextOrJson.json:
-            folder = {"report": str(api.write_report(comparison, rules=rules))} if report else {}
-    if form is TextOrJson.json:
-        print_json({**comparison.to_dict(), **folder})
-        return
-    print(comparison, flush=True)
-    if report:
-        with only_results():
-            path = api.write_report(comparison, rules=rules)
+            written = {"report": None if path is None else str(path)} if report else {}
+            print_json({**comparison.to_dict(), **written})
+    if path is not None and form is TextOrJson.text:
         print(path)

@@ -33,8 +33,9 @@ def command(
 ) -> None:
     """Write a trained network as a .keras file, weights and all; print the file's path.
 
-    It takes raw pixels, 0 to 255, as (N, H, W, C): the run's mean and deviation are in its first layer. A file that
-    sepnet wrote before is replaced; another's is not. Needs Keras: pip install 'sepnet[keras]'.
+    It takes raw pixels, 0 to 255, as (N, H, W, C): the run's mean and deviation are in its first layer. Keras
+    computes in fp32, so its accuracy is that of `sepnet evaluate --precision fp32`. A file that sepnet wrote before
+    is replaced; another's is not. Needs Keras: pip install 'sepnet[keras]'.
     """
     from sepnet import api
 

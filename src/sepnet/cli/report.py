@@ -22,8 +22,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of the report; unless given, `report` in the run's folder, or in that of the comparison, "
-            "CHALLENGER-against-BASE-DATA beside the last run.",
+            help="Folder of the report; unless given, `report` in the run's folder, or in RUN-against-RUN beside the "
+            "last run.",
         ),
     ] = None,
     form: FormatOption = TextOrJson.text,

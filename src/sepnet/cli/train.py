@@ -66,6 +66,7 @@ def command(
     Ctrl-C saves and stops; a run stopped in any way goes on with --resume to the same final weights.
     """
     from sepnet import api
+    from sepnet.training.recipe import VALIDATIONS
 
     with only_results():
         run = api.train(
@@ -88,7 +89,7 @@ def command(
     if form is TextOrJson.json:
         print_json({"run": str(run.path), **result})
     else:
-        images = "test images" if result["validation"] == "test" else "held-out images"
+        images = VALIDATIONS[result["validation"]]
         print(
             f"{run.path}: {100 * result['final_accuracy']:.2f} % of the {images} right after epoch "
             f"{result['epochs']}, at best {100 * result['best_accuracy']:.2f} % after epoch {result['best_epoch']}, "

@@ -90,9 +90,14 @@ def _import_keras() -> Any:
         os.environ.setdefault("KERAS_BACKEND", "torch")
     try:
         import keras
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        missing = "sepnet[keras]" if error.name == "keras" else error.name
+        raise SepnetError(f"{error.name} cannot be imported: install it with pip install '{missing}'") from error
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND")
         raise SepnetError(
-            f"Keras cannot be imported ({first_line(error)}): install it with pip install 'sepnet[keras]'"
+            f"Keras cannot start ({first_line(error)}): KERAS_BACKEND is '{backend}', expected torch or another "
+            "backend that is installed"
         ) from error
     return keras
 

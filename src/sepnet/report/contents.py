@@ -7,13 +7,16 @@ from pathlib import Path
 
 from scipy import stats
 
+from sepnet import jobs
 from sepnet.anatomy import Anatomy
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.report.reproduce import can_be_made_again
 from sepnet.rules import Report as RulesReport
 from sepnet.rules import Rules, check
 from sepnet.runs import Run, RunConfig
+from sepnet.training.recipe import VALIDATIONS
 from sepnet.verdict import Verdict, judge, require_same_images
 
 
@@ -32,6 +35,8 @@ class Contender:
     """Of the first seed's final network, on the validation images."""
     verdict: Verdict | None
     """Against the report's first contender, which has none."""
+    repeatable: bool
+    """Whether :func:`sepnet.train` would take up these very runs, here and now."""
 
     @property
     def config(self) -> RunConfig:
@@ -60,6 +65,11 @@ class Contents:
         return self.contenders[0].config
 
     @property
+    def images(self) -> str:
+        """What accuracy was measured on, in words."""
+        return VALIDATIONS[self.config.validation]
+
+    @property
     def title(self) -> str:
         """The contenders and the data in words."""
         first, *others = (contender.label for contender in self.contenders)
@@ -86,13 +96,15 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None) -> Conten
     base, *_ = groups.values()
     labels = _labels(list(groups))
     contenders = tuple(
-        _contender(label, group, rules, None if group is base else judge(base, group))
+        _contender(label, group, rules, dataset, None if group is base else judge(base, group))
         for label, group in zip(labels, groups.values(), strict=True)
     )
     return Contents(contenders=contenders, rules=rules, dataset=dataset)
 
 
-def _contender(label: str, runs: list[Run], rules: Rules, verdict: Verdict | None) -> Contender:
+def _contender(
+    label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None
+) -> Contender:
     anatomy, definition = runs[0].anatomy, runs[0].definition
     if anatomy is None or definition is None:
         raise SepnetError(f"run '{runs[0].path}' does not say what its network is: train it again")
@@ -104,7 +116,23 @@ def _contender(label: str, runs: list[Run], rules: Rules, verdict: Verdict | Non
         rules=check(anatomy, rules),
         evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
         verdict=verdict,
+        repeatable=dataset is not None
+        and len({run.path.parent for run in runs}) == 1
+        and all(_is_repeatable(run) for run in runs),
     )
+
+
+def _is_repeatable(run: Run) -> bool:
+    """Whether a run's names still lead to its network and its device, and its configuration to itself."""
+    if not can_be_made_again(run.config):
+        return False
+    try:
+        jobs.rebuild(run)
+        jobs.resolve_device(run.config.device)
+        found = Run.find(run.path.parent, run.config)
+    except SepnetError:
+        return False
+    return found is not None and found.path == run.path
 
 
 def _require_different(runs: Sequence[Run]) -> None:

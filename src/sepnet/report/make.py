@@ -5,7 +5,6 @@ from pathlib import Path
 
 from sepnet import data as datasets
 from sepnet import jobs
-from sepnet.comparison import folder_for
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
@@ -25,8 +24,8 @@ def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, o
             are measured by.
         rules: what every network is judged by.
         dataset: the runs' dataset; loaded by its name when absent.
-        out: the report's folder. When absent, it is ``report`` in the folder of the only run, or in that of the
-            comparison, ``CHALLENGER-against-BASE-DATA`` beside the last run.
+        out: the report's folder. When absent, it is ``report`` in the folder of the only run, or in
+            ``RUN-against-RUN`` beside the last run.
 
     Raises:
         SepnetError: as for :func:`sepnet.report.contents.gather` and :func:`sepnet.report.write.write`.
@@ -36,6 +35,8 @@ def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, o
         raise SepnetError("no run was given: expected at least one")
     for run in runs:
         run.require_finished()
+        run.logits()  # raises if they are missing: before anything is written
+    for run in runs:
         jobs.describe(run)
     contents = gather(runs, rules, _scored_images(runs[0], dataset))
     folder = out or _default_folder(contents)
@@ -62,7 +63,5 @@ def _default_folder(contents: Contents) -> Path:
     first, *others = contents.contenders
     if not others:
         return first.runs[0].path / REPORT
-    names = [one.config.network.rpartition(":")[2] for one in contents.contenders]
-    name = f"{'-and-'.join(names[1:])}-against-{names[0]}-{contents.config.data}"
-    out = others[-1].runs[-1].path.parent
-    return folder_for(out, name, *(one.runs for one in contents.contenders)) / REPORT
+    against, *names = (one.runs[0].path.name for one in contents.contenders)
+    return others[-1].runs[-1].path.parent / f"{'-and-'.join(names)}-against-{against}" / REPORT

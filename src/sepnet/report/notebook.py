@@ -1,9 +1,13 @@
 """The assignment's notebook: code and logs for all contenders through the Python interface, executed."""
 
+import asyncio
+import builtins
 import keyword
 import os
 import re
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -17,7 +21,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sepnet.errors import SepnetError, first_line
 from sepnet.report.contents import Contender, Contents
-from sepnet.report.reproduce import can_be_made_again, train_call
+from sepnet.report.markdown import escape
+from sepnet.report.reproduce import train_call
 from sepnet.rules import PRESETS
 
 NOTEBOOK = "assignment.ipynb"
@@ -31,7 +36,10 @@ def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookN
     """
     names = _variables(contents.contenders)
     cells = [
-        _markdown("title", f"# {contents.title}\n\n" + "".join(f"**{line}.**\n\n" for line in headline) + INTRODUCTION)
+        _markdown(
+            "title",
+            f"# {escape(contents.title)}\n\n" + "".join(f"**{escape(line)}.**\n\n" for line in headline) + INTRODUCTION,
+        )
     ]
     cells.append(_code("setup", _setup(folder)))
     for number, contender in enumerate(contents.contenders, 1):
@@ -62,10 +70,11 @@ def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
             timeout=None,
             startup_timeout=START_SECONDS,
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(folder)}},
         )
         try:
-            client.execute(cleanup_kc=True, env={**os.environ, **_python_path(), "IPYTHONDIR": place})
+            _run(client, manager, {**os.environ, **_python_path(), "IPYTHONDIR": place})
         except CellExecutionError as error:
             raise SepnetError(f"the report's notebook failed: {error.ename}: {first_line(error.evalue)}") from error
         except (DeadKernelError, RuntimeError, OSError) as error:
@@ -73,6 +82,21 @@ def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.validate(notebook)
     return notebook
+
+
+def _run(client: NotebookClient, manager: AsyncKernelManager, environment: dict[str, str]) -> None:
+    """Execute in a thread of its own, where nbclient takes no signals: Ctrl-C ends the kernel, and is passed on."""
+    with ThreadPoolExecutor(1) as pool:
+        execution = pool.submit(lambda: asyncio.run(client.async_execute(cleanup_kc=True, env=environment)))
+        try:
+            execution.result()
+        except KeyboardInterrupt:
+            while not execution.done():
+                kernel = getattr(manager.provisioner, "process", None)
+                if kernel is not None:
+                    kernel.kill()
+                time.sleep(0.05)
+            raise
 
 
 def to_text(notebook: NotebookNode) -> str:
@@ -95,7 +119,8 @@ class _ThisPython(KernelSpecManager):
 
 INTRODUCTION = """\
 Made by `sepnet report`. The training cells take up finished runs of the same configuration where they find them, and
-train where there are none; the line above each log says which.
+train where there are none; the line above each log says which. A run that names alone cannot make again, as one of an
+object in a Python session, is opened where it lies.
 """
 
 
@@ -123,9 +148,12 @@ def _contender_cells(contender: Contender, name: str, number: int) -> list[Noteb
     several = len(contender.runs) > 1
     log = f"for run in {name}:\n    print(run.log)" if several else f"print({name}.log)"
     cells = [
-        _markdown(f"network-{number}", f"## {contender.label}\n\nEvery layer with its receptive field and output size.")
+        _markdown(
+            f"network-{number}",
+            f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size.",
+        )
     ]
-    if all(can_be_made_again(run.config) for run in contender.runs):
+    if contender.repeatable:
         shape = f"image_shape={config.image_shape}, classes={len(config.classes)}"
         network = repr(config.network)
         cells += [
@@ -155,10 +183,10 @@ def _training(contender: Contender) -> str:
     """Return the expression that gives the contender's run, or the list of its runs."""
     runs, config = contender.runs, contender.config
     out = str(runs[0].path.parent)
-    if all(can_be_made_again(run.config) for run in runs):
+    if contender.repeatable:
         if len(runs) == 1:
             return train_call(config, out=out)
-        seeds = ", ".join(str(run.config.seed) for run in runs)
+        seeds = ", ".join(repr(run.config.seed) for run in runs)
         call = train_call(config, out=out, seed="seed")
         return "[\n" + "".join(f"    {line}\n" for line in call.splitlines()) + f"    for seed in ({seeds})\n]"
     opened = [f"sepnet.Run.open({str(run.path)!r})" for run in runs]
@@ -183,7 +211,8 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
             "curves",
             f"contenders = {{\n{entries}}}\n"
             'with theme("light"):\n'
-            "    figure = accuracy_curves({name: [run.history for run in runs] for name, runs in contenders.items()})\n"
+            "    histories = {name: [run.history for run in runs] for name, runs in contenders.items()}\n"
+            f"    figure = accuracy_curves(histories, images={contents.images!r})\n"
             "figure",
         ),
         _code(
@@ -218,17 +247,20 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
 def _variables(contenders: tuple[Contender, ...]) -> dict[str, str]:
     """Return a variable's name for each contender's label."""
     names: dict[str, str] = {}
-    for contender in contenders:
-        name = re.sub(r"\W+", "_", contender.label.lower()).strip("_") or "network"
-        if name[0].isdigit() or keyword.iskeyword(name) or name in TAKEN:
-            name = f"network_{name}"
-        while name in names.values():
-            name += "_"
+    for number, contender in enumerate(contenders, 1):
+        name = re.sub(r"\W+", "_", contender.label.lower()).strip("_")
+        if not name.isidentifier() or keyword.iskeyword(name) or name in {*TAKEN, *dir(builtins), *names.values()}:
+            name = f"network_{number}"
         names[contender.label] = name
     return names
 
 
-TAKEN = {"contenders", "evaluations", "figure", "verdict", "os", "path", "run", "runs", "sepnet", "theme", "seed"}
+TAKEN = {
+    *("inspect", "os", "Path", "sepnet", "evaluate_logits", "accuracy_curves", "per_class_accuracy", "theme"),
+    *("contenders", "histories", "evaluations", "figure", "verdict", "run", "runs", "name", "seed"),
+    *("exit", "quit", "display", "get_ipython"),
+}
+"""Names that other cells use."""
 
 
 def _markdown(name: str, text: str) -> NotebookNode:

@@ -1,6 +1,8 @@
 """The report's README, in the assignment's shape after a first screen with the verdict."""
 
+from collections import defaultdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import tomli_w
@@ -9,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sepnet.anatomy import to_markdown
 from sepnet.comparison import SCORED_ON
 from sepnet.report.contents import Contender, Contents
+from sepnet.report.markdown import escape, fenced
 from sepnet.report.reproduce import can_be_made_again, has_preset, train_command
 from sepnet.training.history import best
 
@@ -30,7 +33,8 @@ def to_readme(contents: Contents, pictures: dict[str, str], *, folder: Path) -> 
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, of names that the user gave
     )
-    environment.filters["cell"] = _cell
+    environment.filters["escape"] = escape
+    environment.filters["fenced"] = fenced
     environment.filters["anatomy"] = to_markdown
     template = environment.get_template("README.md.j2")
     return template.render(
@@ -54,8 +58,9 @@ def headline(contents: Contents) -> list[str]:
         top = best(first.runs[0].history)
         last = first.figure(lambda run: 100 * run.result["final_accuracy"])
         return [f"{first.label}: {last} % after the last epoch, at best {100 * top.val_accuracy:.2f} %"]
+    seed = f" (seed {first.config.seed})" if len(first.runs) > 1 else ""
     return [
-        contender.verdict.by_assignment.sentence(first.label, contender.label)
+        contender.verdict.by_assignment.sentence(first.label, contender.label) + seed
         for contender in others
         if contender.verdict is not None
     ]
@@ -64,8 +69,8 @@ def headline(contents: Contents) -> list[str]:
 def recipe_files(contents: Contents) -> dict[str, str]:
     """Return the file name and the text of each recipe that is no preset."""
     return {
-        _recipe_file(contender): tomli_w.dumps(contender.config.recipe.to_dict())
-        for contender in contents.contenders
+        _recipe_file(number): tomli_w.dumps(contender.config.recipe.to_dict())
+        for number, contender in enumerate(contents.contenders, 1)
         if not has_preset(contender.config.recipe)
     }
 
@@ -73,20 +78,20 @@ def recipe_files(contents: Contents) -> dict[str, str]:
 def commands(contents: Contents, folder: Path) -> list[str]:
     """Return the commands that make every run and this report again."""
     lines = []
-    for contender in contents.contenders:
+    for number, contender in enumerate(contents.contenders, 1):
         for run in contender.runs:
             if can_be_made_again(run.config):
-                out = f" --out {run.path.parent} --name {run.path.name} --reuse"
-                lines.append(train_command(run.config, str(folder / _recipe_file(contender))) + out)
+                out = f" --out {quote(str(run.path.parent))} --name {quote(run.path.name)} --reuse"
+                lines.append(train_command(run.config, str(folder / _recipe_file(number))) + out)
             else:
-                lines.append(f"# {run.path} was made in Python or in several steps; its config.toml tells all of it")
-    paths = " ".join(str(run.path) for contender in contents.contenders for run in contender.runs)
-    return [*lines, f"sepnet report {paths} --out {folder}"]
+                path = quote(str(run.path))
+                lines.append(f"# {path} was made in Python or in several steps; its config.toml tells all of it")
+    paths = " ".join(quote(str(run.path)) for contender in contents.contenders for run in contender.runs)
+    return [*lines, f"sepnet report {paths} --out {quote(str(folder))}"]
 
 
-def _recipe_file(contender: Contender) -> str:
-    word = "".join(letter if letter.isalnum() else "-" for letter in contender.label)
-    return f"recipe-{word}.toml"
+def _recipe_file(number: int) -> str:
+    return f"recipe-{number}.toml"
 
 
 def _rows(contents: Contents) -> list[tuple[str, list[str]]]:
@@ -110,10 +115,15 @@ def _rows(contents: Contents) -> list[tuple[str, list[str]]]:
         row("calibration error of the last epoch, %", lambda one: f"{100 * one.evaluation.calibration.error:.1f}"),
         row("seconds to train", lambda one: one.figure(lambda run: run.result["seconds"], "{:,.0f}")),
         row("images a second in training", lambda one: one.figure(_images_per_second, "{:,.0f}")),
-        row("peak memory, MiB", lambda one: one.figure(lambda run: run.result["peak_memory_mib"] or 0, "{:,.0f}")),
+        row("peak memory, MiB", _peak_memory),
         row("seeds", lambda one: " ".join(str(run.config.seed) for run in one.runs)),
         row(f"rules '{contents.rules.name}'", lambda one: "kept" if one.rules.kept else "broken"),
     ]
+
+
+def _peak_memory(contender: Contender) -> str:
+    known = all(run.result.get("peak_memory_mib") for run in contender.runs)
+    return contender.figure(lambda run: run.result["peak_memory_mib"], "{:,.0f}") if known else "unknown"
 
 
 def _images_per_second(run: Any) -> float:
@@ -125,21 +135,13 @@ def _machine(contender: Contender) -> list[tuple[str, str]]:
     """Return what the runs were made on and with."""
     sessions = [session for run in contender.runs for session in run.sessions]
     config = contender.config
-    if not sessions:
-        return [("device", config.device), ("precision", config.precision)]
-    last = sessions[-1]
-    memory = f"{last['memory_gib']} GiB" if last.get("memory_gib") else "unknown"
+    last = defaultdict(lambda: "unknown", sessions[-1] if sessions else {})
     return [
         ("processor", f"{last['processor']}, {last['cores']} cores, {last['threads']} threads"),
-        ("memory", memory),
-        ("GPU", last["gpu"] or "none"),
+        ("memory, GiB", str(last["memory_gib"])),
+        ("GPU", str(last["gpu"] or "none")),
         ("device and precision", f"{config.device}, {config.precision}"),
         ("versions", f"sepnet {last['sepnet']}, Python {last['python']}, PyTorch {last['torch']}"),
-        ("system", last["platform"]),
-        ("finished", f"{last['time']}, in {len(sessions)} session{'s' if len(sessions) > 1 else ''}"),
+        ("system", str(last["platform"])),
+        ("sessions", f"{len(sessions)}, the last begun {last['time']}"),
     ]
-
-
-def _cell(text: str) -> str:
-    """Return a text that stays in its cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -14,7 +14,7 @@ OVERRIDES = ("epochs", "batch_size", "lr")
 
 def can_be_made_again(config: RunConfig) -> bool:
     """Whether names alone tell how to make the run: no object of a Python session went into it, nor a second start."""
-    named = config.network in NETWORKS or ".py:" in config.network
+    named = config.network in NETWORKS or config.network.rpartition(":")[0].endswith(".py")
     return named and config.data in DATASETS and not config.initial_weights and not config.extended_from
 
 

@@ -1,8 +1,9 @@
 """Write a report's folder: pictures in both themes, README, notebook; all of it or nothing."""
 
 import contextlib
+import os
+import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
     names = " and ".join(one.label for one in contenders)
     pictures: dict[str, tuple[Callable[[], Figure], str]] = {
         "curves": (
-            lambda: accuracy_curves({one.label: [run.history for run in one.runs] for one in contenders}),
+            lambda: accuracy_curves(
+                {one.label: [run.history for run in one.runs] for one in contenders}, images=contents.images
+            ),
             f"Accuracy and loss of {names} after each epoch",
         ),
         "classes": (
@@ -85,28 +88,41 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
 
 
 def _require_free(folder: Path) -> None:
-    """Raise where a folder holds something that is no report."""
+    """Raise where a folder holds anything that no report has, or is where the user works."""
     if folder.exists() and not folder.is_dir():
         raise SepnetError(f"'{folder}' is a file: expected the folder of a report, choose another --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / notebook.NOTEBOOK).is_file():
-        raise SepnetError(f"'{folder}' holds something that is no report of sepnet's: choose another --out")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise SepnetError(f"'{folder}' is where you are, and would be replaced: choose a folder below it as --out")
+    if folder.is_dir():
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() or not OURS.fullmatch(entry.name):
+                raise SepnetError(
+                    f"'{folder}' holds '{entry.name}', which is of no report of sepnet's: choose another --out"
+                )
+
+
+OURS = re.compile(rf"{README}|{notebook.NOTEBOOK}|recipe-\d+\.toml|[a-z]+(-\d+)?-({'|'.join(THEMES)})\.png")
+"""The names of a report's files."""
 
 
 @contextlib.contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yield a folder beside ``folder`` that takes its place at the end, and vanishes if that is not reached."""
+    place = folder.with_name(f".{folder.name}-{os.getpid()}")
+    old = place.with_name(f"{place.name}-old")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise SepnetError(f"'{folder}' could not be written: {error.strerror}; choose another --out") from error
-    try:
+        shutil.rmtree(place, ignore_errors=True)  # of a process of the same number that was killed
+        place.mkdir(parents=True)
         yield place
-        place.chmod(0o755)
-        old = place.with_name(f"{place.name}-old")
         if folder.exists():
             folder.rename(old)
         place.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise SepnetError(f"'{folder}' could not be written: {error.strerror}; choose another --out") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        if old.exists():
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(folder)

@@ -11,7 +11,8 @@ from sepnet.settings import check_type, hint, read_toml, to_settings
 
 PRESETS = ("published", "champion")
 PRECISIONS = ("auto", "bf16", "fp32")
-VALIDATIONS = ("test", "holdout")
+VALIDATIONS = {"test": "test images", "holdout": "held-out training images"}
+"""What accuracy is measured on, and its name in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
