@@ -99,6 +99,8 @@ def _chunks(url: str) -> Generator[bytes, None, None]:
             while chunk := response.read(CHUNK):
                 yield chunk
     except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the answer's socket
         reason = error.reason if type(error) is urllib.error.URLError else error
         raise Unavailable(_one_line(str(reason)) or type(error).__name__) from error
 
