@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import sepnet
 from sepnet.cli.app import run
 
 USERS_FILE = """
@@ -55,6 +56,13 @@ def prepare(folder: Path) -> None:
     """Put a user's networks as ``net.py`` and a quick recipe as ``quick.toml`` into a folder."""
     (folder / "net.py").write_text(USERS_FILE)
     (folder / "quick.toml").write_text(RECIPE)
+
+
+def train_small(folder: Path) -> Path:
+    """Train a user's small network on the sample for an epoch; return the run's folder."""
+    prepare(folder)
+    network, recipe = f"{folder / 'net.py'}:small", folder / "quick.toml"
+    return sepnet.train(network, "sample", recipe, precision="fp32", device="cpu", out=folder).path
 
 
 def run_json(arguments: str, capsys: Captured, *, code: int = 0) -> Any:

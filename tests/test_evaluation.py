@@ -25,6 +25,7 @@ from sepnet.networks import shipped
 from sepnet.runs import Run
 from sepnet.trained import find_run
 from sepnet.training.recipe import Recipe
+from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny
 
 RECIPE = Recipe(name="test", epochs=2, batch_size=50, lr=0.1)
@@ -335,14 +336,7 @@ def test_without_shipped_weights_a_name_is_no_run(weights: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on the sample, of a network in a file."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "net.py").write_text(
-        "from torch import nn\n"
-        "def small():\n"
-        "    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))\n"
-    )
-    recipe = Recipe(name="quick", epochs=1, batch_size=500, lr=0.05)
-    return sepnet.train(f"{folder / 'net.py'}:small", "sample", recipe, precision="fp32", device="cpu", out=folder).path
+    return train_small(tmp_path_factory.mktemp("trained"))
 
 
 def test_evaluate_as_json(trained: Path, capsys: Captured) -> None:

@@ -19,6 +19,7 @@ from sepnet.errors import SepnetError
 from sepnet.networks import shipped
 from sepnet.prediction import Guess, Prediction, read_image, to_text
 from sepnet.training.recipe import Recipe
+from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny
 
 SHAPE = (3, 8, 8)
@@ -289,14 +290,7 @@ def test_wide_characters_are_aligned_and_control_characters_escaped() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on the sample, of a network in a file."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "net.py").write_text(
-        "from torch import nn\n"
-        "def small():\n"
-        "    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, 10))\n"
-    )
-    recipe = Recipe(name="quick", epochs=1, batch_size=500, lr=0.05)
-    return sepnet.train(f"{folder / 'net.py'}:small", "sample", recipe, precision="fp32", device="cpu", out=folder).path
+    return train_small(tmp_path_factory.mktemp("trained"))
 
 
 def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:

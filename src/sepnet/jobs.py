@@ -112,7 +112,22 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
 def _trained(job: Job, run: Run) -> nn.Module:
     """Return the job's network with a finished run's weights; a module that was given takes them, too."""
     model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
-    model.load_state_dict(run.weights())
+    return load_weights(model, run)
+
+
+def load_weights(model: nn.Module, run: Run) -> nn.Module:
+    """Return the model with a finished run's weights, in evaluation mode.
+
+    Raises:
+        SepnetError: the weights are missing, or are of another network.
+
+    """
+    try:
+        model.load_state_dict(run.weights())
+    except RuntimeError as error:
+        raise SepnetError(
+            f"the weights of run '{run.path}' are not of network '{run.config.network}': train the run again"
+        ) from error
     return model.eval()
 
 

@@ -56,13 +56,7 @@ def load(run: Run, network: nn.Module | None = None) -> nn.Module:
         network = jobs.rebuild(run)
     else:
         jobs.require_unchanged(apply_norm_settings(network, run.config.recipe), run)
-    try:
-        network.load_state_dict(run.weights())
-    except RuntimeError as error:
-        raise SepnetError(
-            f"the weights of run '{run.path}' are not of network '{run.config.network}': train the run again"
-        ) from error
-    return network.eval()
+    return jobs.load_weights(network, run)
 
 
 class Classifier:
