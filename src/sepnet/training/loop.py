@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sepnet.data.augment import take_augmented
 from sepnet.data.dataset import Dataset, Split
 from sepnet.errors import SepnetError
 from sepnet.kernels import keep_freed_memory
@@ -16,12 +15,10 @@ from sepnet.runs import Run
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.checkpoint import State, pack, unpack
 from sepnet.training.history import Epoch
-from sepnet.training.inference import BATCH, Normalizer, autocast, denormals_flushed, infer
+from sepnet.training.inference import BATCH, Normalizer, denormals_flushed, infer
 from sepnet.training.interrupts import Interrupted, SignalGuard
-from sepnet.training.prepare import build_optimizer
 from sepnet.training.progress import TrainingProgress
-from sepnet.training.randomness import derive_generator, derive_seed
-from sepnet.training.schedule import learning_rate
+from sepnet.training.step import TrainingStep
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -38,19 +35,26 @@ class Trainer:
         self.recipe = run.config.recipe
         self.device = torch.device(run.config.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = WeightAverage(self.model, self.recipe.average) if self.recipe.average else None
-        self.optimizer = build_optimizer(self.model, self.recipe)
-        self.loss_function = nn.CrossEntropyLoss(label_smoothing=self.recipe.label_smoothing)
         self.train_split = self._resident(dataset.train)
         self.test_split = self._resident(dataset.test)
-        draws = torch.rand(len(dataset.train), generator=derive_generator(run.config.seed, "flip"))
-        self.flipped_first = (draws < 0.5).to(self.device)
         self.normalize = Normalizer(run.config.mean, run.config.std, self.device)
-        self.steps = math.ceil(len(dataset.train) / self.recipe.batch_size)
+        self.step = TrainingStep(
+            self.model,
+            self.train_split,
+            self.recipe,
+            seed=run.config.seed,
+            precision=run.config.precision,
+            normalize=self.normalize,
+        )
+        self.steps = self.step.per_epoch
         self.state = State()
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # of loss and of right answers
         self.clock = time.monotonic()
         self.saved_at = time.monotonic()
+
+    @property
+    def average(self) -> WeightAverage | None:
+        """The moving average of the weights, if the recipe has one."""
+        return self.step.average
 
     @property
     def judged(self) -> nn.Module:
@@ -83,9 +87,7 @@ class Trainer:
                 raise Interrupted(self.signals.received, self.run.path)
 
     def _train_epoch(self) -> None:
-        order = torch.randperm(
-            len(self.train_split), generator=derive_generator(self.run.config.seed, "order", self.state.epoch)
-        ).to(self.device)
+        order = self.step.order(self.state.epoch)
         self.model.train()
         while self.state.step < self.steps:
             start = self.state.step * self.recipe.batch_size
@@ -100,44 +102,7 @@ class Trainer:
         self._tally()
 
     def _step(self, indices: Tensor) -> None:
-        """Train on the images at ``indices`` ``(B,)``."""
-        number = self.state.epoch * self.steps + self.state.step
-        images, labels = self._batch(indices, number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, number, self.recipe.epochs * self.steps)
-        torch.manual_seed(derive_seed(self.run.config.seed, "step", number))
-        with autocast(self.device, self.run.config.precision):
-            logits = self.model(images)
-        loss = self.loss_function(logits.float(), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        if self.average:
-            self.average.update(number)
-        self._add_to_sums(loss.detach(), logits.detach(), labels)
-
-    def _batch(self, indices: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Return augmented, normalized images ``(B, C, H, W)`` and their labels ``(B,)``."""
-        generator = derive_generator(self.run.config.seed, "augment", number)
-        images = take_augmented(
-            self.train_split.images,
-            indices,
-            crop=self.recipe.crop,
-            flip=self._flips(indices, generator),
-            generator=generator,
-        )
-        return self.normalize(images), self.train_split.labels[indices]
-
-    def _flips(self, indices: Tensor, generator: torch.Generator) -> Tensor | None:
-        if self.recipe.flip == "none":
-            return None
-        if self.recipe.flip == "random":
-            return (torch.rand(len(indices), generator=generator) < 0.5).to(self.device)
-        return self.flipped_first[indices] ^ (self.state.epoch % 2 == 1)
-
-    def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.sums[0] += loss.double() * len(labels)
-        self.sums[1] += (logits.argmax(1) == labels).sum()
+        self.step(indices, self.state.epoch, self.state.step)
 
     def validate(self) -> Tensor:
         """Return the judged model's logits ``(N, classes)`` on the validation images, in float32."""
@@ -153,7 +118,7 @@ class Trainer:
         """Validate, record the epoch, save; return the validation logits."""
         train_seconds = self.state.train_seconds
         logits = self.validate()
-        val_loss = float(self.loss_function(logits, self.test_split.labels))
+        val_loss = float(self.step.loss_function(logits, self.test_split.labels))
         if not math.isfinite(val_loss):
             raise self._not_finite(f"the validation loss became {val_loss}")
         val_accuracy = float((logits.argmax(1) == self.test_split.labels).double().mean())
@@ -164,14 +129,14 @@ class Trainer:
             steps=self.steps,
             seconds=state.train_seconds,
             images_per_second=count / train_seconds,
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=self.step.optimizer.param_groups[0]["lr"],
             loss=state.loss_sum / count,
             accuracy=state.correct / count,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
         )
         self.state = State(epoch=state.epoch + 1, history=[*state.history, epoch])
-        self.sums.zero_()
+        self.step.sums.zero_()
         self._save()
         self.run.write_history(self.state.history)
         self.progress.epoch(epoch)
@@ -179,7 +144,7 @@ class Trainer:
 
     def _tally(self) -> None:
         """Copy the device's sums and add the clock's seconds to the state; stop if the loss is not finite."""
-        self.state.loss_sum, self.state.correct = self.sums.tolist()
+        self.state.loss_sum, self.state.correct = self.step.sums.tolist()
         now = time.monotonic()
         self.state.train_seconds += now - self.clock
         self.clock = now
@@ -212,7 +177,7 @@ class Trainer:
         self._tally()
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._not_finite("a weight became infinite or nan")
-        self.run.write_checkpoint(pack(self.state, self._modules(), self.optimizer))
+        self.run.write_checkpoint(pack(self.state, self._modules(), self.step.optimizer))
         self.saved_at = time.monotonic()
 
     def _save_and_stop(self, signum: int) -> None:
@@ -223,8 +188,8 @@ class Trainer:
         content = self.run.read_checkpoint()
         if content is not None:
             source = str(self.run.checkpoint_path)
-            self.state = unpack(content, self._modules(), self.optimizer, source=source)
-            self.sums = self.sums.new_tensor([self.state.loss_sum, self.state.correct])
+            self.state = unpack(content, self._modules(), self.step.optimizer, source=source)
+            self.step.sums.copy_(self.step.sums.new_tensor([self.state.loss_sum, self.state.correct]))
             self.run.write_history(self.state.history)
         self.run.note_session({"from_epoch": self.state.epoch, "from_step": self.state.step})
 

@@ -1,0 +1,86 @@
+"""One step of training: knows no run, no epoch's bookkeeping and no file."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sepnet.data.augment import take_augmented
+from sepnet.data.dataset import Split
+from sepnet.training.averaging import WeightAverage
+from sepnet.training.inference import Normalizer, autocast
+from sepnet.training.prepare import build_optimizer
+from sepnet.training.randomness import derive_generator, derive_seed
+from sepnet.training.recipe import Recipe
+from sepnet.training.schedule import learning_rate
+
+
+class TrainingStep:
+    """Trains one model on a batch at a time: augmentation, forward, backward, optimizer, average.
+
+    Every random number is a function of the seed and of the epoch or step it is drawn for. Model and images lie
+    on the same device.
+    """
+
+    def __init__(
+        self, model: nn.Module, split: Split, recipe: Recipe, *, seed: int, precision: str, normalize: Normalizer
+    ) -> None:
+        self.model = model
+        self.split = split
+        self.recipe = recipe
+        self.seed = seed
+        self.precision = precision
+        self.normalize = normalize
+        self.device = split.images.device
+        self.average = WeightAverage(model, recipe.average) if recipe.average else None
+        self.optimizer = build_optimizer(model, recipe)
+        self.loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.per_epoch = math.ceil(len(split) / recipe.batch_size)
+        draws = torch.rand(len(split), generator=derive_generator(seed, "flip"))
+        self._flipped_first = (draws < 0.5).to(self.device)
+        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        """Of the loss and of right answers, over the images of the epoch so far."""
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the order ``(N,)`` in which an epoch (from 0) takes the images."""
+        return torch.randperm(len(self.split), generator=derive_generator(self.seed, "order", epoch)).to(self.device)
+
+    def __call__(self, indices: Tensor, epoch: int, step: int) -> None:
+        """Train on the images at ``indices`` ``(B,)``, as step ``step`` (from 0) of epoch ``epoch`` (from 0)."""
+        number = epoch * self.per_epoch + step
+        images, labels = self.batch(indices, epoch, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, number, self.recipe.epochs * self.per_epoch)
+        torch.manual_seed(derive_seed(self.seed, "step", number))
+        with autocast(self.device, self.precision):
+            logits = self.model(images)
+        loss = self.loss_function(logits.float(), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update(number)
+        self._add_to_sums(loss.detach(), logits.detach(), labels)
+
+    def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return augmented, normalized images ``(B, C, H, W)`` and their labels ``(B,)``."""
+        generator = derive_generator(self.seed, "augment", epoch * self.per_epoch + step)
+        images = take_augmented(
+            self.split.images,
+            indices,
+            crop=self.recipe.crop,
+            flip=self._flips(indices, epoch, generator),
+            generator=generator,
+        )
+        return self.normalize(images), self.split.labels[indices]
+
+    def _flips(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor | None:
+        if self.recipe.flip == "none":
+            return None
+        if self.recipe.flip == "random":
+            return (torch.rand(len(indices), generator=generator) < 0.5).to(self.device)
+        return self._flipped_first[indices] ^ (epoch % 2 == 1)
+
+    def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.sums[0] += loss.double() * len(labels)
+        self.sums[1] += (logits.argmax(1) == labels).sum()
