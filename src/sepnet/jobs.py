@@ -18,6 +18,7 @@ from sepnet.data import Dataset
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError, first_line
 from sepnet.export import keras_definition
+from sepnet.kernels.native import native
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.runs import Run, RunConfig
@@ -60,6 +61,7 @@ def prepare(
 
     """
     require_validation(validation)
+    native()  # raises where the environment names kernels that there are none of, before anything is made
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     recipe = resolve_recipe(network, recipe, **overrides)

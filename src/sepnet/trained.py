@@ -12,13 +12,13 @@ from sepnet import jobs
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits, to_text
-from sepnet.kernels import keep_freed_memory
+from sepnet.kernels import accelerate
 from sepnet.networks import NETWORKS
 from sepnet.networks.shipped import shipped_folder
 from sepnet.notices import notice
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import hint
-from sepnet.training.inference import BATCH, Normalizer, denormals_flushed, infer
+from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
 from sepnet.training.prepare import apply_norm_settings
 from sepnet.training.recipe import VALIDATIONS
 
@@ -71,18 +71,17 @@ class Classifier:
         config = run.config
         self.device = torch.device(_resolve_device(config, device))
         self.precision = jobs.resolve_precision(precision or config.precision, self.device.type)
-        model = load(run, network)
-        self._model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = load(run, network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = accelerate(model)
         self._normalize = Normalizer(config.mean, config.std, self.device)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, classes)``, float32 on the CPU, on images ``(N, C, H, W)``, uint8."""
-        keep_freed_memory()
         parts = []
-        with denormals_flushed():
+        with process_settings():
             for batch in images.split(BATCH):
                 resident = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-                parts.append(infer(self._model, self._normalize(resident), self.precision).cpu())
+                parts.append(infer(self._network, self._normalize(resident), self.precision).cpu())
         return torch.cat(parts)
 
 

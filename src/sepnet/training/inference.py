@@ -1,11 +1,14 @@
 """A network's logits, as a run's validation computes them: shared, so that its figures come out again later."""
 
 import contextlib
+import gc
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sepnet.kernels import keep_freed_memory
 
 BATCH = 500
 """Images at a time."""
@@ -29,19 +32,26 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def infer(model: nn.Module, images: Tensor, precision: str) -> Tensor:
-    """Return a model's logits ``(B, classes)`` on normalized images ``(B, C, H, W)``, in float32."""
+def infer(network: Callable[[Tensor], Tensor], images: Tensor, precision: str) -> Tensor:
+    """Return a network's logits ``(B, classes)`` on normalized images ``(B, C, H, W)``, in float32."""
     with torch.inference_mode(), autocast(images.device, precision):
-        logits: Tensor = model(images).float()
-    return logits
+        return network(images).float()
 
 
 @contextlib.contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Count numbers too small for a normal float as 0, which processors compute with much faster."""
+def process_settings() -> Iterator[None]:
+    """Set what computing on a processor wants.
+
+    Freed memory is kept for reuse, from then on; numbers too small for a normal float, with which processors compute
+    much slower, count as 0 meanwhile; and Python's garbage collector does not look through what is there already,
+    PyTorch's half a million objects.
+    """
+    keep_freed_memory()
+    gc.freeze()
     flushed = sys.float_info.min * 0.5 == 0.0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
         torch.set_flush_denormal(flushed)
+        gc.unfreeze()

@@ -1,21 +1,20 @@
 """The training loop: knows no network, no dataset and no file by name."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from sepnet.data.dataset import Dataset, Split
 from sepnet.errors import SepnetError
-from sepnet.kernels import keep_freed_memory
+from sepnet.kernels import accelerate, describe
+from sepnet.notices import notice_once
 from sepnet.runs import Run
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.checkpoint import State, pack, unpack
 from sepnet.training.history import Epoch
-from sepnet.training.inference import BATCH, Normalizer, denormals_flushed, infer
+from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.progress import TrainingProgress
 from sepnet.training.step import TrainingStep
@@ -46,6 +45,9 @@ class Trainer:
             precision=run.config.precision,
             normalize=self.normalize,
         )
+        self.judge = accelerate(self.judged) if self.average else self.step.network
+        """Computes what the judged model does."""
+        self.computed_by = describe(self.step.network, self.device.type)
         self.steps = self.step.per_epoch
         self.state = State()
         self.clock = time.monotonic()
@@ -70,10 +72,12 @@ class Trainer:
 
         """
         with (
-            _process_settings(),
+            process_settings(),
+            torch.random.fork_rng(),
             SignalGuard() as self.signals,
             TrainingProgress(self.recipe.epochs) as self.progress,
         ):
+            notice_once(f"computing with {self.computed_by}")
             self._restore()
             self.clock = self.saved_at = time.monotonic()
             logits = None
@@ -106,10 +110,10 @@ class Trainer:
 
     def validate(self) -> Tensor:
         """Return the judged model's logits ``(N, classes)`` on the validation images, in float32."""
-        model = self.judged.eval()
+        self.judged.eval()
         parts = []
         for images in self.test_split.images.split(BATCH):
-            parts.append(infer(model, self.normalize(images), self.run.config.precision))
+            parts.append(infer(self.judge, self.normalize(images), self.run.config.precision))
             if self.signals.received:
                 self._save_and_stop(self.signals.received)
         return torch.cat(parts)
@@ -129,7 +133,7 @@ class Trainer:
             steps=self.steps,
             seconds=state.train_seconds,
             images_per_second=count / train_seconds,
-            lr=self.step.optimizer.param_groups[0]["lr"],
+            lr=float(self.step.optimizer.param_groups[0]["lr"]),
             loss=state.loss_sum / count,
             accuracy=state.correct / count,
             val_loss=val_loss,
@@ -191,7 +195,9 @@ class Trainer:
             self.state = unpack(content, self._modules(), self.step.optimizer, source=source)
             self.step.sums.copy_(self.step.sums.new_tensor([self.state.loss_sum, self.state.correct]))
             self.run.write_history(self.state.history)
-        self.run.note_session({"from_epoch": self.state.epoch, "from_step": self.state.step})
+        self.run.note_session(
+            {"computed_by": self.computed_by, "from_epoch": self.state.epoch, "from_step": self.state.step}
+        )
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"model": self.model} | ({"average": self.average.model} if self.average else {})
@@ -204,11 +210,3 @@ class Trainer:
     def _resident(self, split: Split) -> Split:
         images = split.images.to(self.device).contiguous(memory_format=torch.channels_last)
         return Split(images=images, labels=split.labels.to(self.device))
-
-
-@contextlib.contextmanager
-def _process_settings() -> Iterator[None]:
-    """Set what training on a processor wants; leave the caller's random numbers and denormals as they were."""
-    keep_freed_memory()
-    with denormals_flushed(), torch.random.fork_rng():
-        yield

@@ -59,10 +59,13 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    captured = trainable[0].device.type == "cuda"  # in a graph, where numbers would be fixed
+    lr = torch.tensor(recipe.lr, device=trainable[0].device) if captured else recipe.lr
     if recipe.optimizer == "adam":
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), eps=recipe.eps, fused=True)
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=recipe.eps, fused=True, capturable=captured)
     nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
 
 
 def pixel_statistics(images: Tensor, recipe: Recipe) -> tuple[list[float], list[float]]:

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from sepnet.data.augment import take_augmented
 from sepnet.data.dataset import Split
+from sepnet.kernels import accelerate
 from sepnet.training.averaging import WeightAverage
+from sepnet.training.graphed import Graphed, Update
 from sepnet.training.inference import Normalizer, autocast
 from sepnet.training.prepare import build_optimizer
 from sepnet.training.randomness import derive_generator, derive_seed
@@ -26,6 +28,7 @@ class TrainingStep:
         self, model: nn.Module, split: Split, recipe: Recipe, *, seed: int, precision: str, normalize: Normalizer
     ) -> None:
         self.model = model
+        self.network = accelerate(model)
         self.split = split
         self.recipe = recipe
         self.seed = seed
@@ -35,6 +38,7 @@ class TrainingStep:
         self.average = WeightAverage(model, recipe.average) if recipe.average else None
         self.optimizer = build_optimizer(model, recipe)
         self.loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self._update: Update = Graphed(self._update_weights) if self.device.type == "cuda" else self._update_weights
         self.per_epoch = math.ceil(len(split) / recipe.batch_size)
         draws = torch.rand(len(split), generator=derive_generator(seed, "flip"))
         self._flipped_first = (draws < 0.5).to(self.device)
@@ -49,18 +53,29 @@ class TrainingStep:
         """Train on the images at ``indices`` ``(B,)``, as step ``step`` (from 0) of epoch ``epoch`` (from 0)."""
         number = epoch * self.per_epoch + step
         images, labels = self.batch(indices, epoch, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, number, self.recipe.epochs * self.per_epoch)
+        self._set_rate(learning_rate(self.recipe, number, self.recipe.epochs * self.per_epoch))
         torch.manual_seed(derive_seed(self.seed, "step", number))
+        loss, logits = self._update(images, labels)
+        if self.average:
+            self.average.update(number)
+        self._add_to_sums(loss, logits, labels)
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):  # which a CUDA graph reads anew
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def _update_weights(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step of the optimizer; return loss and logits."""
         with autocast(self.device, self.precision):
-            logits = self.model(images)
+            logits = self.network(images)
         loss = self.loss_function(logits.float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        if self.average:
-            self.average.update(number)
-        self._add_to_sums(loss.detach(), logits.detach(), labels)
+        return loss.detach(), logits.detach()
 
     def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return augmented, normalized images ``(B, C, H, W)`` and their labels ``(B,)``."""

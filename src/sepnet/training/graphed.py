@@ -1,0 +1,69 @@
+"""One step as a CUDA graph: a small network's kernels take less time than Python takes to launch them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sepnet.errors import first_line
+from sepnet.notices import notice_once
+
+Update = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From images and labels of a batch to loss and logits, the weights updated."""
+
+EAGER_CALLS = 3
+"""Before the capture, so that libraries have chosen their algorithms and the optimizer has its state."""
+
+
+class Graphed:
+    """Calls an update; from the fourth batch of the first one's shape on, it replays a graph of the launches.
+
+    Loss and logits are overwritten by the next call. Batches of another shape, such as an epoch's last, and updates
+    that cannot be captured are run as they are. (PyTorch's documentation, "CUDA Graphs: whole-network capture".)
+    """
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[Tensor, Tensor] | None = None
+        self._outputs: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return loss and logits of the batch."""
+        if self._inputs is None:
+            self._inputs = images.clone(), labels.clone()
+        if images.shape != self._inputs[0].shape or self._calls > EAGER_CALLS:
+            return self._update(images, labels)
+        if self._graph is None and self._calls < EAGER_CALLS:
+            self._calls += 1
+            return self._apart(images, labels)
+        for kept, new in zip(self._inputs, (images, labels), strict=True):
+            kept.copy_(new)
+        if self._graph is None and not self._capture(*self._inputs):
+            return self._update(images, labels)
+        assert self._graph is not None
+        assert self._outputs is not None
+        self._graph.replay()
+        return self._outputs
+
+    def _apart(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the update on a stream of its own, as a capture wants the calls before it."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            outputs = self._update(images, labels)
+        torch.cuda.current_stream().wait_stream(stream)
+        return outputs
+
+    def _capture(self, images: Tensor, labels: Tensor) -> bool:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                outputs = self._update(images, labels)
+        except RuntimeError as error:
+            notice_once(f"the training step is launched kernel by kernel, not as a CUDA graph: {first_line(error)}")
+            self._calls = EAGER_CALLS + 1
+            return False
+        self._graph, self._outputs = graph, outputs
+        return True
