@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from sepnet import export, jobs, prediction, trained
+from sepnet import export, jobs, prediction, speed, trained
 from sepnet.anatomy import Anatomy, trace
 from sepnet.comparison import Comparison, Contestant
 from sepnet.comparison import compare as compare_contestants
@@ -25,6 +25,7 @@ __all__ = [
     "Rules",
     "Run",
     "Split",
+    "bench",
     "check",
     "compare",
     "evaluate",
@@ -371,3 +372,51 @@ def predict(
 
     """
     return prediction.predict(trained.find_run(run), images, top, network=network, device=device, precision=precision)
+
+
+def bench(
+    network: jobs.Network = "champion",
+    recipe: str | Path | Recipe | None = None,
+    *,
+    batch_size: int | None = None,
+    epochs: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    image_shape: tuple[int, int, int] = (3, 32, 32),
+    classes: int = 10,
+    training_images: int = 50_000,
+    validation_images: int = 10_000,
+    seconds: float = speed.SECONDS,
+) -> speed.Speed:
+    """Measure how fast this machine trains a network on random images, and how long a recipe will take.
+
+    Args:
+        network: as for :func:`train`; a module that is given stays as it is.
+        recipe: as for :func:`train`.
+        batch_size: images per step, in place of the recipe's.
+        epochs: in place of the recipe's.
+        device: as for :func:`train`.
+        precision: as for :func:`train`.
+        image_shape: ``(C, H, W)`` of one image.
+        classes: how many classes a network given by name is built for.
+        training_images: of an epoch; CIFAR-10's when absent.
+        validation_images: to validate on after each epoch; CIFAR-10's when absent.
+        seconds: time to measure for, warm-up included; a few steps are timed however little it is.
+
+    Raises:
+        SepnetError: an unknown name, a value out of range, or the network does not take such images.
+
+    """
+    return speed.measure(
+        network,
+        recipe,
+        batch_size=batch_size,
+        epochs=epochs,
+        device=device or "auto",
+        precision=precision or "auto",
+        image_shape=image_shape,
+        classes=classes,
+        training_images=training_images,
+        validation_images=validation_images,
+        seconds=seconds,
+    )

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sepnet import __version__
-from sepnet.cli import check, compare, data, evaluate, export, predict, report, summary, train
+from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, summary, train
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 from sepnet.training.interrupts import Interrupted
@@ -27,6 +27,7 @@ app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)
 app.command("export")(export.command)
+app.command("bench")(bench.command)
 app.add_typer(data.app, name="data")
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory")

@@ -1,0 +1,79 @@
+"""Training without data: random images, and the step that a run would take on them."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sepnet import jobs
+from sepnet.data import Dataset, Split
+from sepnet.errors import SepnetError
+from sepnet.training.inference import BATCH, Normalizer
+from sepnet.training.recipe import Recipe
+from sepnet.training.step import TrainingStep
+
+RESIDENT_BYTES = 2**28
+"""Of a split of random images; of more or larger ones, the same are taken again."""
+
+
+def random_dataset(
+    image_shape: tuple[int, int, int], classes: int, training_images: int, validation_images: int
+) -> Dataset:
+    """Return a dataset of random pixels and labels, of at most so many images and 256 MiB a split.
+
+    Raises:
+        SepnetError: a number is below 1.
+
+    """
+    channels, height, width = image_shape
+    numbers = {"channels": channels, "height": height, "width": width, "classes": classes}
+    numbers |= {"training images": training_images, "validation images": validation_images}
+    for name, number in numbers.items():
+        if number < 1:
+            raise SepnetError(f"{name}: {number}, expected a whole number of at least 1")
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        count = min(count, max(BATCH, RESIDENT_BYTES // math.prod(image_shape)))
+        pixels = torch.empty(count, *image_shape, dtype=torch.uint8).random_(generator=generator)
+        return Split(images=pixels, labels=torch.randint(classes, (count,), generator=generator))
+
+    names = tuple(str(number) for number in range(classes))
+    return Dataset(name="random", classes=names, train=split(training_images), test=split(validation_images))
+
+
+def training_step(
+    network: jobs.Network, dataset: Dataset, recipe: Recipe, *, device: str, precision: str
+) -> TrainingStep:
+    """Return the step that a run of this recipe would take, its model in training mode; a module is trained itself."""
+    where = torch.device(device)
+    model = jobs.build_network(network, dataset, recipe, seed=0).train()
+    channels = len(dataset.train.images[0])
+    return TrainingStep(
+        model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        resident(dataset.train, where),
+        recipe,
+        seed=0,
+        precision=precision,
+        normalize=Normalizer([0.5] * channels, [0.25] * channels, where),
+    )
+
+
+def batches(step: TrainingStep) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield full batches without end, as what :class:`TrainingStep` is called with: indices, epoch, step.
+
+    After the recipe's last epoch comes its first again; the smaller batch at the end of an epoch is left out.
+    """
+    full = min(step.recipe.batch_size, len(step.split))
+    for epoch in itertools.cycle(range(step.recipe.epochs)):
+        for number, indices in enumerate(step.order(epoch).split(full)):
+            if len(indices) == full:
+                yield indices, epoch, number
+
+
+def resident(split: Split, device: torch.device) -> Split:
+    """Return a split on the device, in the memory format that training gives it."""
+    images = split.images.to(device).contiguous(memory_format=torch.channels_last)
+    return Split(images=images, labels=split.labels.to(device))
