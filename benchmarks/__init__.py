@@ -1,0 +1,1 @@
+"""How fast sepnet trains, beside stock PyTorch and Keras; see README.md."""
