@@ -61,8 +61,7 @@ def _losses(
         monkeypatch.delenv(native.SWITCH, raising=False)
     native._find.cache_clear()
     runs = [
-        sepnet.train(lambda: _network(dropout), data, RECIPE, out=out, seed=seed, precision=precision)  # type: ignore[arg-type]
-        for seed in SEEDS
+        sepnet.train(lambda: _network(dropout), data, RECIPE, out=out, seed=seed, precision=precision) for seed in SEEDS
     ]
     return np.array([[epoch.loss for epoch in run.history] for run in runs])
 
