@@ -8,6 +8,7 @@ import torch
 
 from sepnet.environment import processor_capabilities
 from sepnet.kernels import build, native
+from sepnet.notices import notice_once
 
 from .support import NO_KERNELS, TOLERANCE
 
@@ -23,6 +24,12 @@ def _kinds() -> list[Any]:
                 if dtype == torch.float32 or variant == "avx512-bf16"
             ]
     return found or [pytest.param(None, marks=pytest.mark.skip(reason=NO_KERNELS))]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said() -> None:
+    """Let each test hear what is said once in a process."""
+    notice_once.cache_clear()
 
 
 @pytest.fixture(params=_kinds())

@@ -298,6 +298,13 @@ def test_a_network_of_another_type_is_left_to_pytorch(dtype: torch.dtype) -> Non
     assert network(_images(2, 3, 6, 6).to(dtype)).dtype == dtype
 
 
+def test_a_precision_without_kernels_is_left_to_pytorch() -> None:
+    model, x = _plain_network(), _images(2, 3, 6, 6)
+    network = accelerate(model)
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(network(x), model(x))
+
+
 @pytest.mark.parametrize(
     "images",
     [

@@ -44,6 +44,7 @@ PARTS = {
 }
 
 
+@needs_kernels
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("wanted", [(True, True, True), (False, False, True), (True, False, False)])
 def test_the_stage_is_registered_as_pytorch_asks(parts: str, wanted: tuple[bool, bool, bool]) -> None:
@@ -52,6 +53,7 @@ def test_the_stage_is_registered_as_pytorch_asks(parts: str, wanted: tuple[bool,
     torch.library.opcheck(torch.ops.sepnet.stage.default, (*given, *form, *wanted))
 
 
+@needs_kernels
 def test_the_other_operators_are_registered_as_pytorch_asks() -> None:
     form = PoolForm((2, 2), False, True, 0.3, 7)
     torch.library.opcheck(torch.ops.sepnet.pool.default, (*_given()[:3], *form))
@@ -91,6 +93,7 @@ def test_an_export_holds_the_operator_and_computes_the_same() -> None:
     torch.testing.assert_close(program.module()(x), _stage(x))
 
 
+@needs_kernels
 @pytest.mark.parametrize("parts", PARTS)
 def test_operations_are_counted_as_for_pytorchs_convolutions(parts: str) -> None:
     given = PARTS[parts]
@@ -112,8 +115,8 @@ def test_operations_are_counted_as_for_pytorchs_convolutions(parts: str) -> None
         assert backward == count(stage.meaning)[1]
 
 
-@pytest.mark.parametrize("frozen", ["x", "all before"])
-def test_operations_of_the_first_stage_leave_out_the_images_gradient(frozen: str) -> None:
+@needs_kernels
+def test_operations_of_the_first_stage_leave_out_the_images_gradient() -> None:
     given = _given()._replace(coefficients=None, residual=None)
     given = given._replace(x=given.x.detach())
     with FlopCounterMode(display=False) as counter:
@@ -163,6 +166,21 @@ def test_the_fallbacks_gradients_are_those_of_finite_differences() -> None:
     for average in (False, True):
         form = PoolForm((2, 3), average, True, 0.25, 9)
         assert torch.autograd.gradcheck(lambda *own, form=form: pooling.pool(Given(*own), form), parts[:3])
+
+
+def test_an_operator_without_a_kernel_for_the_type_has_its_gradient() -> None:
+    """Also while something looks on, as a compiler, an export or a counter does."""
+    exact = _given(torch.float64, numbers=torch.float64)
+    leaves: list[Any] = [*exact]
+    for found, right in (
+        (torch.ops.sepnet.stage(*exact, *SAME, False, False, True)[0], stage.meaning(exact, SAME)[0]),
+        (torch.ops.sepnet.pool(*exact[:3], *PoolForm((2, 2))), pooling.meaning(exact, PoolForm((2, 2)))),
+    ):
+        with FlopCounterMode(display=False):
+            by_operator = torch.autograd.grad(found.square().sum(), leaves, allow_unused=True)
+        by_meaning = torch.autograd.grad(right.square().sum(), leaves, allow_unused=True)
+        for own, expected in zip(by_operator, by_meaning, strict=True):
+            torch.testing.assert_close(own, expected)
 
 
 def test_float64_is_computed_in_float64() -> None:

@@ -147,7 +147,8 @@ def _slopes(ctx: Any, backward: Any, grad_y: Tensor) -> tuple[Any, ...]:
 
 
 def _differentiate(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
-    return _slopes(ctx, torch.ops.sepnet.pool_backward, grad_y)
+    compiled = compiled_for(Given(*ctx.saved_tensors))
+    return _slopes(ctx, _backward if compiled is None else torch.ops.sepnet.pool_backward, grad_y)
 
 
 class _Pool(torch.autograd.Function):

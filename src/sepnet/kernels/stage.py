@@ -237,7 +237,10 @@ def _slopes(ctx: Any, backward: Any, grad_y: Any, grad_sums: Any, grad_given: An
 
 
 def _differentiate(ctx: Any, grad_y: Any, grad_sums: Any, _: Any, grad_given: Any) -> tuple[Any, ...]:
-    return _slopes(ctx, torch.ops.sepnet.stage_backward, grad_y, grad_sums, grad_given)
+    # Below PyTorch's autograd, where operators compute, nothing could be differentiated by it.
+    compiled = compiled_for(Given._make(ctx.saved_tensors[:_SPLIT]))
+    backward = _backward if compiled is None else torch.ops.sepnet.stage_backward
+    return _slopes(ctx, backward, grad_y, grad_sums, grad_given)
 
 
 class _Stage(torch.autograd.Function):
