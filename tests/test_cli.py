@@ -1,8 +1,6 @@
 """The command line: what it prints where, its exit codes, and how it words a mistake."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import typer
 
 from sepnet import __version__, api
 from sepnet.cli.app import app, run
-from tests.cli_support import RECIPE, TRAIN, Captured, prepare, run_json
+from tests.cli_support import Captured, prepare, run_json
 
 
 @pytest.fixture(autouse=True)
@@ -190,6 +187,10 @@ MISTAKES = [
     ("train net.py:small --epochs many", "--epochs"),
     ("train net.py:small --batch-size -3", "batch_size is -3"),
     ("train net.py:small --lr 0", "lr is 0"),
+    ("train net.py:small --set epoch=3", "unknown key 'epoch': did you mean 'epochs'"),
+    ("train net.py:small --set seed=3", "unknown key 'seed'"),
+    ("train net.py:small --set lr", "setting 'lr' is not understood"),
+    ("train net.py:small --set flip=sideways", "flip is 'sideways'"),
     ("train net.py:small --precision fp8", "precision is 'fp8'"),
     ("train net.py:small --validation train", "validation is 'train'"),
     ("train net.py:small --device abacus", "device is 'abacus': expected auto, cpu or cuda"),
@@ -284,26 +285,7 @@ def test_help_does_not_wait_for_pytorch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=300, check=False).returncode == 0
 
 
-# train.
-
-
-def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> None:
-    first = run_json(TRAIN, capsys)
-    assert (first["epochs"], first["validation"]) == (1, "test")
-    assert Path(first["run"]) == Path("runs/small-sample")
-    assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 2
-
-    second = run_json("train net.py:small --resume --epochs 2", capsys)
-    assert second["run"] == first["run"]
-    assert second["epochs"] == 2
-    assert len((folder / "runs/small-sample/history.csv").read_text().splitlines()) == 3
-
-    assert run(["train", "net.py:small", "--resume"]) == 0
-    captured = capsys.readouterr()
-    assert "is finished" in captured.err
-    assert captured.out.startswith("runs/small-sample: ")
-    assert run(["train", "net.py:small", "--resume", "--epochs", "1"]) == 2
-    assert "has 2 epochs, --epochs is 1" in capsys.readouterr().err
+# Interruptions, and code that prints.
 
 
 def test_what_a_network_prints_is_no_result(folder: Path, capsys: Captured) -> None:
@@ -322,57 +304,6 @@ def test_what_a_network_prints_is_no_result(folder: Path, capsys: Captured) -> N
     assert {"import", "forward"} <= set(captured.err.splitlines())
 
 
-def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:
-    assert run(TRAIN.split()) == 0
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
-    assert captured.out.startswith("runs/small-sample: ")
-    lines = captured.err.splitlines()
-    assert "Epoch 1/1" in lines
-    assert any(line.startswith("4/4 - ") and " - val_accuracy: " in line for line in lines)
-
-
-def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
-    names = [run_json(f"{TRAIN} --name mine --out kept", capsys)["run"] for _ in range(2)]
-    assert [Path(name).as_posix() for name in names] == ["kept/mine", "kept/mine-2"]
-
-
-def test_a_held_out_score_is_called_that(capsys: Captured) -> None:
-    assert run([*TRAIN.split(), "--validation", "holdout"]) == 0
-    assert "of the held-out training images" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [("--seed 3", "is no run"), ("--lr 0.5", "lr"), ("--precision bf16", "precision"), ("--recipe norm.toml", "norm")],
-)
-def test_resuming_something_else_is_a_mistake(folder: Path, change: str, message: str, capsys: Captured) -> None:
-    (folder / "norm.toml").write_text(f"{RECIPE}norm_eps = 0.01\n")
-    assert run(TRAIN.split()) == 0
-    capsys.readouterr()
-    assert run(["train", "net.py:small", "--resume", "--epochs", "2", *change.split()]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_leaves_quietly(folder: Path, signum: signal.Signals, code: int) -> None:
-    command = [sys.executable, "-m", "sepnet", *TRAIN.split(), "--epochs", "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("Epoch 2/"):
-                break
-        process.send_signal(signum)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == code
-    assert out == ""
-    assert "Traceback" not in err
-    assert (folder / "runs/small-sample/checkpoint.safetensors").is_file()
-
-
 def test_an_interruption_says_so(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -381,15 +312,3 @@ def test_an_interruption_says_so(capsys: Captured, monkeypatch: pytest.MonkeyPat
     assert run(["check", "base"]) == 130
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "sepnet: interrupted\n")
-
-
-def test_too_little_memory_is_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(*_: object, **__: object) -> None:
-        torch.empty(2**60)  # an exbibyte and more
-
-    monkeypatch.setattr(api, "train", train)
-    assert run(TRAIN.split()) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sepnet: error: there is not enough memory")
-    assert captured.err.count("\n") == 1

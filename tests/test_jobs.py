@@ -1,5 +1,6 @@
 """What happens to networks and runs around a training: their weights, their identity, their mistakes."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,15 @@ def test_a_network_that_fails_only_in_training_is_refused(tmp_path: Path) -> Non
 
     with pytest.raises(SepnetError, match="in training, with a last batch of 1: Expected more than 1 value"):
         sepnet.train(normed, patterns(), RECIPE, batch_size=149, out=tmp_path)
+
+
+def test_a_network_that_does_not_take_the_first_smaller_images_is_refused(tmp_path: Path) -> None:
+    def flat() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
+
+    with pytest.raises(SepnetError, match=r"does not take the images of patterns, 3×4×4, in training"):
+        sepnet.train(flat, patterns(), replace(RECIPE, first_size=0.5), out=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_comparison_does_not_replace_a_verdict(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The verbs of the command line, for Python."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sepnet.networks import NETWORKS, build
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
+from sepnet.training.recipe import Recipe, require_fields
 from sepnet.verdict import judge
 
 __all__ = [
@@ -107,6 +107,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
+    settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -130,6 +131,7 @@ def train(
         epochs: as ``batch_size`` and ``lr``, replaces the recipe's.
         batch_size: images per step.
         lr: the (highest) learning rate.
+        settings: more fields of the :class:`~sepnet.training.recipe.Recipe` and the values that replace its own.
         seed: of everything random; 0 when absent.
         device: ``auto``, ``cpu``, ``cuda`` …; ``auto`` when absent.
         precision: ``auto``, ``bf16`` or ``fp32``; ``auto`` when absent.
@@ -154,6 +156,7 @@ def train(
         "lr": lr,
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    given = {**require_fields(settings or {}), **given}
     if resume and reuse:
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:

@@ -15,6 +15,7 @@ from torch import nn
 from sepnet import data as datasets
 from sepnet.anatomy import trace
 from sepnet.data import Dataset
+from sepnet.data.augment import shrink
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError, first_line
 from sepnet.export import keras_definition
@@ -25,7 +26,8 @@ from sepnet.runs import Run, RunConfig
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
 from sepnet.training.randomness import derive_seed
-from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe
+from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe, override
+from sepnet.training.schedule import image_size
 
 Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
@@ -70,7 +72,7 @@ def prepare(
         dataset = dataset.holdout()
     mean, std = pixel_statistics(dataset.train.images, recipe)
     model = build_network(network, dataset, recipe, seed)
-    _require_fit(model, dataset, network_name(network), recipe.batch_size)
+    _require_fit(model, dataset, network_name(network), recipe)
     config = RunConfig(
         network=network_name(network),
         fingerprint=fingerprint(model),
@@ -224,30 +226,35 @@ def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
     return model
 
 
-def _require_fit(model: nn.Module, dataset: Dataset, name: str, batch_size: int) -> None:
+def _require_fit(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe) -> None:
     """Raise unless the model takes the dataset's images ``(N, C, H, W)`` and gives ``(N, classes)``.
 
-    Tried on a copy, in evaluation and, with the last batch of an epoch, the smallest, in training.
+    Tried on a copy, in evaluation and, with the last batch of an epoch, the smallest, in training, where the recipe's
+    first images may be smaller ones.
     """
-    size = "×".join(map(str, dataset.image_shape))
     trial = copy.deepcopy(model)
     parameter = next(trial.parameters(), torch.zeros(0))
-    for training, count in ((False, 2), (True, len(dataset.train) % batch_size or min(batch_size, len(dataset.train)))):
-        images = torch.zeros(count, *dataset.image_shape, device=parameter.device, dtype=parameter.dtype)
+    last = len(dataset.train) % recipe.batch_size or min(recipe.batch_size, len(dataset.train))
+    images = torch.zeros(max(2, last), *dataset.image_shape, device=parameter.device, dtype=parameter.dtype)
+    trials = [(images[:2], False), (images[:last], True)]
+    first = image_size(recipe, 0, recipe.epochs)
+    trials += [(shrink(images[:last], first), True)] if first < 1 else []
+    for given, training in trials:
+        size = "×".join(map(str, given.shape[1:]))
         try:
             with torch.no_grad(), torch.random.fork_rng():
-                output = trial.train(training)(images)
+                output = trial.train(training)(given)
         except Exception as error:
             reason = first_line(error) or type(error).__name__
-            where = f"in training, with a last batch of {count}" if training else "in evaluation"
+            where = f"in training, with a last batch of {len(given)}" if training else "in evaluation"
             raise SepnetError(
                 f"network '{name}' does not take the images of {dataset.name}, {size}, {where}: {reason}"
             ) from error
-        if not isinstance(output, torch.Tensor) or output.shape != (count, len(dataset.classes)):
-            given = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if not isinstance(output, torch.Tensor) or output.shape != (len(given), len(dataset.classes)):
+            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise SepnetError(
-                f"network '{name}' gives {given} for {count} images of {dataset.name}: "
-                f"expected ({count}, {len(dataset.classes)}), one number for each class"
+                f"network '{name}' gives {shape} for {len(given)} images of {dataset.name}: "
+                f"expected ({len(given)}, {len(dataset.classes)}), one number for each class"
             )
 
 
@@ -262,7 +269,7 @@ def network_name(network: Network) -> str:
 def resolve_recipe(network: Network, recipe: str | Path | Recipe | None, **overrides: Any) -> Recipe:
     """Return the recipe by name, the given one, or the network's own; then the overrides that are not None."""
     if isinstance(recipe, Recipe):
-        return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
+        return override(recipe, overrides)
     if recipe is None:
         recipe = NETWORKS[network].recipe if isinstance(network, str) and network in NETWORKS else "champion"
     return load_recipe(str(recipe), **overrides)

@@ -12,7 +12,7 @@ from sepnet.data import Dataset, Split
 from sepnet.errors import SepnetError
 from sepnet.training.inference import BATCH, Normalizer
 from sepnet.training.recipe import Recipe
-from sepnet.training.step import TrainingStep
+from sepnet.training.step import TrainingStep, resident
 
 RESIDENT_BYTES = 2**28
 """Of a split of random images; of more or larger ones, the same are taken again."""
@@ -71,9 +71,3 @@ def batches(step: TrainingStep) -> Iterator[tuple[Tensor, int, int]]:
         for number, indices in enumerate(step.order(epoch).split(full)):
             if len(indices) == full:
                 yield indices, epoch, number
-
-
-def resident(split: Split, device: torch.device) -> Split:
-    """Return a split on the device, in the memory format that training gives it."""
-    images = split.images.to(device).contiguous(memory_format=torch.channels_last)
-    return Split(images=images, labels=split.labels.to(device))

@@ -19,9 +19,10 @@ from sepnet import environment, jobs
 from sepnet.errors import SepnetError
 from sepnet.kernels import accelerate, describe
 from sepnet.notices import notice
-from sepnet.rehearsal import batches, random_dataset, resident, training_step
+from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.training.inference import BATCH, infer, process_settings
 from sepnet.training.recipe import Recipe
+from sepnet.training.step import resident
 
 SECONDS = 20.0
 """Spent on measuring, warm-up included, unless told otherwise."""

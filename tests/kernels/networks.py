@@ -51,12 +51,32 @@ class ActivationsInPlace(Parts):
     """A stage remembers its output, which must not be changed under it."""
 
     def __init__(self) -> None:
-        super().__init__(
-            a=pointwise(3, 8), act=nn.Hardswish(inplace=True), b=depthwise(8), last=nn.LeakyReLU(inplace=True)
-        )
+        super().__init__(a=pointwise(3, 8), act=nn.ELU(inplace=True), b=depthwise(8), last=nn.LeakyReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.b(self.act(self.a(x))))
+
+
+class Smooth(Parts):
+    """Smooth activations: after a norm, after a sum, after each other, before a pooling, of an input used again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            a=pointwise(3, 8),
+            norm=nn.BatchNorm2d(8),
+            silu=nn.SiLU(),
+            b=depthwise(8),
+            c=pointwise(8, 8),
+            hardswish=nn.Hardswish(inplace=True),
+            pool=nn.MaxPool2d(2),
+            last=pointwise(8, 4),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.silu(self.norm(self.a(x)))
+        y = F.silu(F.hardswish(self.c(self.b(x))))
+        x = self.hardswish(self.c(F.silu(x + y, inplace=True)))
+        return self.last(self.pool(F.relu(F.silu(x))))
 
 
 class SharedNorm(Parts):
@@ -244,6 +264,30 @@ class Folded(Parts):
         return self.layers(x)
 
 
+class Multiplied(Parts):
+    """Depthwise layers of several filters a channel: first, in the middle, of 1×1, of one channel, alone."""
+
+    def __init__(self) -> None:
+        def several(channels: int, times: int, kernel_size: int = 3, **options: Any) -> nn.Conv2d:
+            padding = kernel_size // 2
+            return _ready(
+                nn.Conv2d(channels, channels * times, kernel_size, groups=channels, padding=padding, **options)
+            )
+
+        super().__init__(
+            layers=nn.Sequential(
+                several(3, 5, bias=False),
+                *(pointwise(15, 4, bias=False), nn.BatchNorm2d(4), nn.ReLU(), several(4, 2, 5, stride=2)),
+                *(pointwise(8, 6), nn.ReLU(), several(6, 3, 1), pointwise(18, 1), several(1, 4), pointwise(4, 2)),
+            ),
+            last=several(2, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        return self.last(x).sum(1, keepdim=True) + x
+
+
 class Norms(Parts):
     """Every kind of batch norm."""
 
@@ -396,6 +440,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         *(
             AddInPlace,
             ActivationsInPlace,
+            Smooth,
             SharedNorm,
             SharedConvolutions,
             SharedWeights,
@@ -403,7 +448,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
             NormsInputUsedElsewhere,
         ),
         *(BothBranchesNormed, BothBranchesClipped, Broadcast, InputUsedOften, SeveralOutputs, BuffersAndParameters),
-        *(Mobile, MobileReLU6, Viewed, Paddings, Folded, Norms, OneChannel, NormKeptInEvaluation, Frozen),
+        *(Mobile, MobileReLU6, Viewed, Paddings, Folded, Multiplied, Norms, OneChannel, NormKeptInEvaluation, Frozen),
         *(Parametrized, MoreArguments, Written, ByMode, PublishedOrder, Deep),
     )
 }

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from sepnet.kernels import norm, pooling, stage
 from sepnet.kernels.native import native
 from sepnet.kernels.pooling import PoolForm
-from sepnet.kernels.stage import Form, Given
+from sepnet.kernels.stage import RELU, Form, Given
 
 from .support import Draw, error, needs_kernels
 
-SAME = Form(padding=(1, 1), relu_in=True)
+SAME = Form(padding=(1, 1), activation=RELU)
 
 
 def _given(dtype: torch.dtype = torch.float32, *, numbers: torch.dtype = torch.float32) -> Given:
@@ -55,7 +55,7 @@ def test_the_stage_is_registered_as_pytorch_asks(parts: str, wanted: tuple[bool,
 
 @needs_kernels
 def test_the_other_operators_are_registered_as_pytorch_asks() -> None:
-    form = PoolForm((2, 2), False, True, 0.3, 7)
+    form = PoolForm((2, 2), False, RELU, 0.3, 7)
     torch.library.opcheck(torch.ops.sepnet.pool.default, (*_given()[:3], *form))
     weights = [torch.ones(2, requires_grad=True), None]
     for weight in weights:
@@ -139,7 +139,7 @@ def _everything(given: Given) -> list[Tensor]:
     y, sums, kept = stage.stage(given, SAME._replace(relu_out=True), with_sums=True, with_given=True)
     weight, bias = torch.full((7,), 1.5, requires_grad=True), torch.full((7,), 0.5, requires_grad=True)
     coefficients = norm.norm(sums, weight, bias, 48, 1e-3)
-    z = pooling.pool(Given(y, coefficients), PoolForm((2, 2), True, True, 0.25, 9))
+    z = pooling.pool(Given(y, coefficients), PoolForm((2, 2), True, RELU, 0.25, 9))
     total = (z * torch.arange(3 * 2).view(3, 2)).sum() + kept.sum()
     slopes = torch.autograd.grad(total, [*leaves, weight, bias])
     return [y, sums, kept, coefficients, z, *slopes]
@@ -164,7 +164,7 @@ def test_the_fallbacks_gradients_are_those_of_finite_differences() -> None:
     parts: Any = tuple(exact)
     assert torch.autograd.gradcheck(outputs, parts)
     for average in (False, True):
-        form = PoolForm((2, 3), average, True, 0.25, 9)
+        form = PoolForm((2, 3), average, RELU, 0.25, 9)
         assert torch.autograd.gradcheck(lambda *own, form=form: pooling.pool(Given(*own), form), parts[:3])
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sepnet.kernels.pooling import PoolForm, meaning, pool
-from sepnet.kernels.stage import Given
+from sepnet.kernels.stage import ACTIVATIONS, RELU, Given
 
 from .support import RANDOM, TOLERANCE, Draw, error, needs_kernels
 
@@ -21,7 +21,7 @@ from .support import RANDOM, TOLERANCE, Draw, error, needs_kernels
     size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
     window=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     average=st.booleans(),
-    relu_in=st.booleans(),
+    activation=st.sampled_from(range(len(ACTIVATIONS))),
     dropout=st.sampled_from([0.0, 0.1, 0.7]),
     affine=st.booleans(),
     residual=st.booleans(),
@@ -34,7 +34,7 @@ def test_output_and_gradients_are_those_of_the_meaning(
     size: tuple[int, int],
     window: tuple[int, int],
     average: bool,
-    relu_in: bool,
+    activation: int,
     dropout: float,
     affine: bool,
     residual: bool,
@@ -43,14 +43,14 @@ def test_output_and_gradients_are_those_of_the_meaning(
     assume(all(s >= w for s, w in zip(size, window, strict=True)))
     draw, shape = Draw(seed % 2**31), (images, channels, *size)
     # Each ReLU is open or closed by at least 0.1, so that rounding turns none.
-    parts = {"x": draw.signed(*shape, positive=0.7 if relu_in else 1).to(dtype)}
+    parts = {"x": draw.signed(*shape, positive=0.7 if activation == RELU else 1).to(dtype)}
     if affine:
         parts["coefficients"] = torch.stack([draw.between(0.8, 1.2, channels), draw.between(-0.15, 0.15, channels)])
     if residual:
         parts["residual"] = draw.between(-0.15, 0.15, *shape).to(dtype)
     exact = {name: part.double().requires_grad_() for name, part in parts.items()}
     parts = {name: part.requires_grad_() for name, part in parts.items()}
-    form = PoolForm(window, average, relu_in, dropout, seed)
+    form = PoolForm(window, average, activation, dropout, seed)
     found, right = pool(Given(**parts), form), meaning(Given(**exact), form)
     slope = draw.between(0.5, 1.5, *right.shape).to(dtype)
     by_kernel = torch.autograd.grad(found, [*parts.values()], slope)
@@ -61,12 +61,14 @@ def test_output_and_gradients_are_those_of_the_meaning(
 
 
 @pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", range(len(ACTIVATIONS)))
 @pytest.mark.parametrize("place", [*itertools.product(range(2), range(2))])
-def test_what_is_not_a_number_stays_so(dtype: torch.dtype, average: bool, relu: bool, place: tuple[int, int]) -> None:
+def test_what_is_not_a_number_stays_so(
+    dtype: torch.dtype, average: bool, activation: int, place: tuple[int, int]
+) -> None:
     x = torch.ones(2, 20, 4, 4, dtype=dtype)
     x[1, 17, place[0], place[1]] = torch.nan
-    y = pool(Given(x), PoolForm((2, 2), average, relu))
+    y = pool(Given(x), PoolForm((2, 2), average, activation))
     assert [*y.isnan().nonzero()[0]] == [1, 17, 0, 0]
     assert y.isnan().sum() == 1
 

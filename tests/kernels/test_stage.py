@@ -8,7 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sepnet.kernels.stage import Form, Given, meaning, stage
+from sepnet.kernels.stage import ACTIVATIONS, RELU, Form, Given, meaning, stage
 
 from .support import RANDOM, TOLERANCE, Draw, error
 
@@ -27,7 +27,7 @@ class Case:
     dilation: tuple[int, int] = (1, 1)
     affine: bool = True
     residual: bool = False
-    relu_in: bool = True
+    activation: int = RELU
     relu_out: bool = False
     bias: bool = False
     with_sums: bool = True
@@ -36,7 +36,7 @@ class Case:
 
     @property
     def form(self) -> Form:
-        return Form(self.stride, self.padding, self.dilation, self.relu_in, self.relu_out)
+        return Form(self.stride, self.padding, self.dilation, self.activation, self.relu_out)
 
     def parts(self, draw: Draw, dtype: torch.dtype) -> Given:
         """Return inputs in float64 that are numbers of ``dtype``.
@@ -51,7 +51,7 @@ class Case:
         coefficients = torch.stack([draw.between(0.8, 1.2, self.channels), draw.between(-0.15, 0.15, self.channels)])
         out = self.channels if self.out_channels is None else self.out_channels
         parts = Given(
-            draw.signed(*shape, positive=0.7 if self.relu_in else positive).to(dtype),
+            draw.signed(*shape, positive=0.7 if self.activation == RELU else positive).to(dtype),
             coefficients if self.affine else None,
             draw.between(-0.15, 0.15, *shape).to(dtype) if self.residual else None,
             None if self.kernel is None else draw.between(low, 1, self.channels, 1, *self.kernel),
@@ -85,7 +85,7 @@ def cases(draw: st.DrawFn) -> Case:
         dilation=dilation,
         affine=draw(st.booleans()),
         residual=draw(st.booleans()),
-        relu_in=draw(st.booleans()),
+        activation=draw(st.sampled_from(range(len(ACTIVATIONS)))),
         relu_out=draw(st.booleans()),
         bias=draw(st.booleans()),
         with_sums=draw(st.booleans()),
@@ -142,22 +142,22 @@ def check(case: Case, dtype: torch.dtype) -> dict[str, float]:
 @example(case=Case(images=1, size=(1, 1), kernel=(1, 1), padding=(0, 0)))
 @example(case=Case(kernel=(9, 9), padding=(4, 4), residual=True, bias=True, relu_out=True, with_given=True))
 @example(case=Case(kernel=(4, 2), padding=(0, 1), stride=(2, 1), dilation=(1, 2), out_channels=None, size=(12, 11)))
-@example(case=Case(kernel=None, padding=(0, 0), affine=False, relu_in=False, channels=3, out_channels=10))
+@example(case=Case(kernel=None, padding=(0, 0), affine=False, activation=0, channels=3, out_channels=10))
 def test_outputs_and_gradients_are_those_of_the_meaning(case: Case, dtype: torch.dtype) -> None:
     errors = check(case, dtype)
     assert max(errors.values()) < TOLERANCE[dtype], errors
 
 
 @pytest.mark.parametrize("parts", ["depthwise", "pointwise", "depthwise and pointwise"])
-@pytest.mark.parametrize("relu", ["none", "in", "out"])
-def test_what_is_not_a_number_stays_so(dtype: torch.dtype, parts: str, relu: str) -> None:
+@pytest.mark.parametrize(("activation", "relu_out"), [*((kind, False) for kind in range(len(ACTIVATIONS))), (0, True)])
+def test_what_is_not_a_number_stays_so(dtype: torch.dtype, parts: str, activation: int, relu_out: bool) -> None:
     """Or else a training that has come apart would go on with a finite loss."""
     case = Case(
         kernel=(3, 3) if "depthwise" in parts else None,
         padding=(1, 1) if "depthwise" in parts else (0, 0),
         out_channels=40 if "pointwise" in parts else None,
-        relu_in=relu == "in",
-        relu_out=relu == "out",
+        activation=activation,
+        relu_out=relu_out,
     )
     exact = case.parts(Draw(1), dtype)
     exact.x[0, 17, 4, 3] = torch.nan
@@ -168,7 +168,7 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype, parts: str, relu: str
 
 
 def test_the_gradient_of_what_is_not_a_number_is_none_either(dtype: torch.dtype) -> None:
-    case = Case(kernel=None, padding=(0, 0), affine=False, relu_in=False, relu_out=True)
+    case = Case(kernel=None, padding=(0, 0), affine=False, activation=0, relu_out=True)
     parts = _as_given(case.parts(Draw(1), dtype), dtype)
     parts.x[0] = torch.nan
     assert parts.pointwise is not None

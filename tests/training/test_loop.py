@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ from sepnet.runs import Run
 from sepnet.training import loop
 from sepnet.training.interrupts import Interrupted
 from sepnet.training.recipe import Recipe
+from sepnet.training.step import TrainingStep
 from tests.training.support import patterns, tiny
 
 RECIPE = Recipe(
@@ -80,11 +81,19 @@ def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> 
         assert torch.equal(tensor, model.state_dict()[name])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        replace(RECIPE, lr=0.01),
+        replace(RECIPE, lr=0.01, optimizer="adam"),
+        replace(RECIPE, optimizer="muon"),
+        replace(RECIPE, first_size=0.5),
+    ],
+    ids=["sgd", "adam", "muon", "growing images"],
+)
 def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Literal["sgd", "adam"]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
-    recipe = replace(RECIPE, optimizer=optimizer, lr=0.01)
     whole = _train(tmp_path, recipe=recipe, name="whole")
     step = loop.Trainer._step
     for stop_at in (1, 7, 13):
@@ -105,6 +114,21 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
     assert (resumed.path / "logits.safetensors").read_bytes() == (whole.path / "logits.safetensors").read_bytes()
     for epoch, other in zip(resumed.history, whole.history, strict=True):
         assert (epoch.loss, epoch.accuracy, epoch.val_loss) == (other.loss, other.accuracy, other.val_loss)
+
+
+def test_images_grow_to_their_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    batch = TrainingStep.batch
+
+    def note(step: TrainingStep, *arguments: Any) -> Any:
+        images, labels = batch(step, *arguments)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        sizes.append(tuple(images.shape[2:]))
+        return images, labels
+
+    monkeypatch.setattr(TrainingStep, "batch", note)
+    _train(tmp_path, recipe=replace(RECIPE, first_size=0.5, grown=0.7))
+    assert sizes == [(4, 4)] * 3 + [(5, 5)] * 3 + [(6, 6)] * 2 + [(7, 7)] * 3 + [(8, 8)] * 4
 
 
 def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

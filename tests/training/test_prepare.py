@@ -11,7 +11,7 @@ from sepnet.training.prepare import (
     initialize,
     pixel_statistics,
 )
-from sepnet.training.recipe import Recipe
+from sepnet.training.recipe import Recipe, recipe_from_dict
 from tests.training.support import patterns, tiny
 
 
@@ -55,6 +55,22 @@ def test_only_weights_of_convolutions_and_dense_layers_decay() -> None:
             assert decays[id(module.weight)] == 0.1
         if isinstance(module, nn.BatchNorm2d):
             assert decays[id(module.weight)] == decays[id(module.bias)] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_vectors_and_pointwise_weights_have_rates_of_their_own(optimizer: str) -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1))
+    recipe = recipe_from_dict({"optimizer": optimizer, "lr": 0.1, "muon_lr": 0.02, "vector_lr": 3}, source="test")
+    rates = {
+        id(parameter): group["lr"]
+        for group in build_optimizer(model, recipe).param_groups
+        for parameter in group["params"]
+    }
+    assert len(rates) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        pointwise = name in ("1.weight", "3.weight") and optimizer == "muon"
+        expected = 0.02 if pointwise else 0.3 if parameter.ndim == 1 else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected)
 
 
 def test_a_network_without_parameters_is_refused() -> None:

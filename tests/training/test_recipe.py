@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sepnet.errors import SepnetError
-from sepnet.training.recipe import Recipe, load_recipe, recipe_from_dict
+from sepnet.training.recipe import Recipe, load_recipe, parse_setting, recipe_from_dict
 
 
 def test_the_published_recipe_is_the_assignments() -> None:
@@ -51,6 +51,35 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -
     assert str(file) in str(raised.value)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=0.1", ("lr", 0.1)),
+        ("epochs = 3", ("epochs", 3)),
+        ("optimizer=adam", ("optimizer", "adam")),
+        ('flip="random"', ("flip", "random")),
+        ("average=true", ("average", True)),
+        ("name=a-b", None),
+        ("lr", None),
+        ("=0.1", None),
+        ("lr=", None),
+        ("lr=0.1\nepochs=3", None),
+    ],
+)
+def test_a_setting_is_a_field_and_a_value_of_toml(text: str, expected: tuple[str, object] | None) -> None:
+    if expected is None:
+        with pytest.raises(SepnetError, match="is not understood: expected") as raised:
+            parse_setting(text)
+        assert "lr=0.1" in str(raised.value)
+    else:
+        assert parse_setting(text) == expected
+
+
+def test_an_unknown_override_is_refused() -> None:
+    with pytest.raises(SepnetError, match="unknown key 'epoch': did you mean 'epochs'"):
+        load_recipe("champion", epoch=3)
 
 
 def test_unknown_recipes_are_refused(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sepnet.training.recipe import Recipe
-from sepnet.training.schedule import learning_rate
+from sepnet.training.schedule import image_size, learning_rate
 
 
 @given(st.integers(2, 500), st.floats(0, 1), st.floats(1e-4, 10))
@@ -27,3 +27,19 @@ def test_one_cycle_spends_half_the_peak_on_average() -> None:
 
 def test_constant_is_constant() -> None:
     assert {learning_rate(Recipe(schedule="constant", lr=0.3), step, 9) for step in range(9)} == {0.3}
+
+
+@given(st.integers(1, 500), st.floats(0.125, 1), st.floats(0, 1))
+@example(1, 1 - 1e-16, 1.0)
+def test_images_grow_by_eighths_to_their_own_size(steps: int, first: float, grown: float) -> None:
+    shares = [image_size(Recipe(first_size=first, grown=grown), step, steps) for step in range(steps)]
+    assert shares == sorted(shares)
+    assert all(share * 8 == int(share * 8) for share in shares)
+    assert all(share == 1 for step, share in enumerate(shares) if step >= grown * steps)
+    if grown * steps > 0:
+        assert first - 0.125 < shares[0] <= first + 1e-9
+
+
+def test_images_grow_evenly() -> None:
+    shares = [image_size(Recipe(first_size=0.5, grown=0.5), step, 80) for step in range(80)]
+    assert [shares.count(share) for share in (0.5, 0.625, 0.75, 0.875, 1.0)] == [10, 10, 10, 10, 40]

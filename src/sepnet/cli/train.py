@@ -42,6 +42,14 @@ def command(
     epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
     lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Any field of the recipe, as label_smoothing=0.1; may be given several times.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; 0 unless given.")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -66,7 +74,7 @@ def command(
     Ctrl-C saves and stops; a run stopped in any way goes on with --resume to the same final weights.
     """
     from sepnet import api
-    from sepnet.training.recipe import VALIDATIONS
+    from sepnet.training.recipe import VALIDATIONS, parse_setting
 
     with only_results():
         run = api.train(
@@ -76,6 +84,7 @@ def command(
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
+            settings=dict(map(parse_setting, settings or [])),
             seed=seed,
             device=device,
             precision=precision,

@@ -1,7 +1,7 @@
 """Batched augmentation: crop and flip as one gather of pixels."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def take_augmented(
@@ -24,6 +24,13 @@ def take_augmented(
     flat = images.permute(0, 2, 3, 1).reshape(-1, channels)
     taken = flat.index_select(0, pixels.flatten())
     return taken.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def shrink(images: Tensor, share: float) -> Tensor:
+    """Return images ``(B, C, H, W)`` of floats at a share of their height and width, interpolated without aliasing."""
+    height, width = (max(1, round(size * share)) for size in images.shape[2:])
+    smaller = nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return smaller.contiguous(memory_format=torch.channels_last)
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:

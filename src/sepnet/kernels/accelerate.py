@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sepnet.errors import first_line
 from sepnet.kernels.execution import Execution, precision
 from sepnet.kernels.follow import follow, is_called_whole, structure
 from sepnet.kernels.native import native
@@ -67,6 +68,6 @@ class Accelerated:
         try:
             return make_plan(follow(self.model))
         except Exception as error:  # the network's own code, given symbols
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             notice_once(f"the network is computed by PyTorch alone, not by sepnet's kernels: {reason}")
             return None

@@ -11,10 +11,10 @@ from torch import Tensor, fx, nn
 from sepnet.kernels import plan as plans
 from sepnet.kernels.library import observed
 from sepnet.kernels.native import native
-from sepnet.kernels.norm import Moving, norm
+from sepnet.kernels.norm import Moving, by_moments, norm
 from sepnet.kernels.plan import Plan
 from sepnet.kernels.pooling import PoolForm, pool
-from sepnet.kernels.stage import Form, Given, stage
+from sepnet.kernels.stage import ACTIVATIONS, Form, Given, stage
 from sepnet.kernels.tape import by_pytorch, chain
 
 
@@ -27,12 +27,12 @@ def precision() -> torch.dtype | None:
 
 @dataclass
 class Value:
-    """A step's value, ``relu?(x · scale + shift + residual)``, which the next step forms as it reads it."""
+    """A step's value, ``activation(x · scale + shift + residual)``, which the next step forms as it reads it."""
 
     x: Tensor
     coefficients: Tensor | None = None
     residual: Tensor | None = None
-    relu: bool = False
+    activation: int = 0
     sums: Tensor | None = None
     """Of ``x``, where nothing is left to be done to it."""
     formed: Tensor | None = None
@@ -40,14 +40,14 @@ class Value:
     @property
     def plain(self) -> bool:
         """Whether the value is ``x`` itself."""
-        return self.coefficients is None and self.residual is None and not self.relu
+        return self.coefficients is None and self.residual is None and not self.activation
 
     def tensor(self) -> Tensor:
         """Return the value as a tensor, formed once."""
         if self.plain:
             return self.x
         if self.formed is None:
-            self.formed = pool(self.given(), PoolForm(relu_in=self.relu))
+            self.formed = pool(self.given(), PoolForm(activation=self.activation))
         return self.formed
 
     def ready(self) -> "Value":
@@ -107,8 +107,8 @@ class Execution:
                 value = self._norm(step)
             case plans.Same(source=source):
                 value = self.values[source]
-            case plans.Relu():
-                value = self._relu(step)
+            case plans.Activation():
+                value = self._activation(step)
             case plans.Add():
                 value = self._add(step)
             case plans.Pooling():
@@ -168,8 +168,11 @@ class Execution:
         if value is None:
             return self._by_layers(step.depthwise, step.pointwise, step.relu, self._tensor(step.source))
         needed_again = step.source not in self.plan.last_uses.get(index, ())
+        if step.depthwise is not None and step.depthwise.out_channels > step.depthwise.in_channels:
+            multiplier = step.depthwise.out_channels // step.depthwise.in_channels
+            value = Value(by_pytorch(lambda tensor: _repeat_channels(tensor, multiplier), value.tensor()))
         depthwise, pointwise, bias = _weights(step.depthwise, step.pointwise)
-        form = Form(relu_in=value.relu, relu_out=step.relu)
+        form = Form(activation=value.activation, relu_out=step.relu)
         if step.depthwise is not None and depthwise is not None:
             padding = plans.zero_padding(step.depthwise)
             assert padding is not None
@@ -189,7 +192,7 @@ class Execution:
 
     def _convolved(self, step: plans.Convolution) -> Value | None:
         """Return what a convolution begins with, in the precision that it computes in; None if it is PyTorch's."""
-        value, channels = self._value(step.source), None
+        value = self._value(step.source)
         if value is None or (value.x.dtype != self.dtype and not self.casts):
             return None
         channels = value.x.shape[1]
@@ -199,11 +202,9 @@ class Execution:
             channels = channels if layer is None else layer.out_channels
         if step.depthwise is not None and not plans.reaches(step.depthwise, value.x.shape[2:]):
             return None
-        return (
-            value
-            if value.x.dtype == self.dtype
-            else Value(by_pytorch(lambda tensor: tensor.to(self.dtype), value.tensor()))
-        )
+        if value.x.dtype == self.dtype:
+            return value
+        return Value(by_pytorch(lambda tensor: tensor.to(self.dtype), value.tensor()))
 
     def _by_layers(
         self, depthwise: nn.Conv2d | None, pointwise: nn.Conv2d | None, relu: bool, tensor: Tensor
@@ -223,7 +224,7 @@ class Execution:
             return by_pytorch(module, self._tensor(step.source), weights=module.parameters())
         if not module.training and module.running_mean is not None and module.running_var is not None:
             statistics = (module.running_mean, module.running_var, module.eps)
-            return Value(value.x, by_pytorch(partial(_known_norm, *statistics), module.weight, module.bias))
+            return Value(value.x, by_pytorch(partial(by_moments, *statistics), module.weight, module.bias))
         count = value.x.numel() // value.x.shape[1]
         if value.sums is None or count == 1:  # of which PyTorch raises
             return by_pytorch(module, value.x, weights=module.parameters())
@@ -231,19 +232,21 @@ class Execution:
         coefficients = norm(value.sums, module.weight, module.bias, count, module.eps, moving)
         return Value(value.x, coefficients)
 
-    def _relu(self, step: plans.Relu) -> Value | Tensor:
+    def _activation(self, step: plans.Activation) -> Value | Tensor:
         value = self._value(step.source)
         if value is None:
-            return by_pytorch(torch.relu, self._tensor(step.source))
-        return replace(value, relu=True, sums=None, formed=None)
+            return by_pytorch(ACTIVATIONS[step.kind], self._tensor(step.source))
+        if value.activation:
+            value = Value(value.tensor())
+        return replace(value, activation=step.kind, sums=None, formed=None)
 
     def _add(self, step: plans.Add) -> Value | Tensor:
         first, second = (self._value(source) for source in step.sources)
         if first is None or second is None or first.x.shape != second.x.shape or first.x.dtype != second.x.dtype:
             return by_pytorch(_sum_as(step.node), *map(self._tensor, step.sources))
-        if first.residual is not None or first.relu:
+        if first.residual is not None or first.activation:
             first, second = second, first
-        if first.residual is not None or first.relu:
+        if first.residual is not None or first.activation:
             first = Value(first.tensor())
         return Value(first.x, first.coefficients, second.tensor())
 
@@ -264,7 +267,7 @@ class Execution:
         form = PoolForm(
             window=window,
             average=isinstance(step.pool, nn.AvgPool2d),
-            relu_in=value.relu,
+            activation=value.activation,
             dropout=dropout,
             seed=_draw_seed() if dropout else 0,
         )
@@ -326,9 +329,15 @@ def _weights(
     return depthwise.weight, weight, bias
 
 
+def _repeat_channels(images: Tensor, times: int) -> Tensor:
+    """Return images with each channel so many times in a row, one for each filter of a depthwise layer."""
+    repeated = images.permute(0, 2, 3, 1)[..., None].expand(-1, -1, -1, -1, times)
+    return repeated.flatten(3).permute(0, 3, 1, 2)
+
+
 def _fold_norm(value: Value, pointwise: Tensor, bias: Tensor | None) -> tuple[Value, Tensor, Tensor | None]:
     """Take scale and shift into pointwise weights and bias, exactly, where nothing stands between."""
-    if value.coefficients is None or value.residual is not None or value.relu:
+    if value.coefficients is None or value.residual is not None or value.activation:
         return value, pointwise, bias
     bias = by_pytorch(
         lambda weight, coefficients, own: _carry(weight, coefficients[1], own), pointwise, value.coefficients, bias
@@ -348,14 +357,6 @@ def _carry(pointwise: Tensor, shift: Tensor, bias: Tensor | None) -> Tensor:
 def _scale_inputs(pointwise: Tensor, scale: Tensor) -> Tensor:
     """Return the pointwise weights that take in a scale of every input channel."""
     return pointwise * scale.view(1, -1, 1, 1)
-
-
-def _known_norm(mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Return the coefficients of a batch norm by its moving statistics."""
-    scale = (variance + eps).rsqrt()
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale
-    return torch.stack([scale, shift if bias is None else shift + bias])
 
 
 def _sum_as(node: fx.Node) -> Callable[[Tensor, Tensor], Tensor]:

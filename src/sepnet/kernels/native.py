@@ -31,7 +31,7 @@ NONE = "none"
 _STAGE_COUNTS = (
     *("threads", "images", "height", "width", "channels", "out_height", "out_width", "out_channels"),
     *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns"),
-    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "relu_in", "relu_out"),
+    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "activation", "relu_out"),
 )
 _STAGE_TENSORS = (
     *("x", "coefficients", "residual", "depthwise", "pointwise", "bias", "y", "sums", "middle", "given"),
@@ -175,8 +175,3 @@ def _is_cut_off(content: bytes) -> bool:
 def address(tensor: Tensor | None) -> int | None:
     """Return where a tensor's numbers lie."""
     return None if tensor is None else tensor.data_ptr()
-
-
-def addresses(**tensors: Tensor | None) -> dict[str, int | None]:
-    """Return where each tensor's numbers lie."""
-    return {name: address(tensor) for name, tensor in tensors.items()}

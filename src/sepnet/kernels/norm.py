@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sepnet.kernels.library import library, observed, or_empty
-from sepnet.kernels.native import Norm, native
+from sepnet.kernels.native import Norm, address, native
 from sepnet.kernels.tape import active
 
 library.define("norm(Tensor sums, Tensor? weight, Tensor? bias, int count, float eps) -> (Tensor, Tensor)")
@@ -54,13 +54,15 @@ def meaning(sums: Tensor, weight: Tensor | None, bias: Tensor | None, count: int
     """
     mean = sums[0] / count
     variance = (sums[1] / count - mean.square()).clamp_min(0)
+    return by_moments(mean, variance, eps, weight, bias).float(), torch.stack([mean, variance])
+
+
+def by_moments(mean: Tensor, variance: Tensor, eps: float, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return scale and shift ``(2, C)`` of a batch norm by mean and variance ``(C)``, in their precision."""
     scale = (variance + eps).rsqrt()
-    if weight is not None:
-        scale = scale * weight
+    scale = scale if weight is None else scale * weight
     shift = -mean * scale
-    if bias is not None:
-        shift = shift + bias
-    return torch.stack([scale, shift]).float(), torch.stack([mean, variance])
+    return torch.stack([scale, shift if bias is None else shift + bias])
 
 
 @torch.no_grad()
@@ -72,10 +74,6 @@ def _move(moving: Moving | None, moments: Tensor, count: int) -> None:
 
 def _fit(*tensors: Tensor | None) -> bool:
     return all(tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous()) for tensor in tensors)
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _forward(
@@ -90,7 +88,7 @@ def _forward(
     coefficients, moments = torch.empty_like(sums, dtype=torch.float32), torch.empty_like(sums)
     share = 0.0 if moving is None else moving.share
     tensors = (sums, weight, bias, coefficients, moments, *statistics)
-    compiled.call("norm_forward", Norm(sums.shape[1], count, eps, share, *map(_address, tensors)))
+    compiled.call("norm_forward", Norm(sums.shape[1], count, eps, share, *map(address, tensors)))
     return coefficients, moments
 
 
@@ -103,7 +101,7 @@ def _backward(
     slopes, by_sums = slopes.contiguous(), torch.empty_like(sums)
     by_weight, by_bias = (None if tensor is None else torch.empty_like(tensor) for tensor in (weight, bias))
     tensors = (sums, weight, bias, None, moments, None, None, slopes, by_sums, by_weight, by_bias)
-    compiled.call("norm_backward", Norm(sums.shape[1], count, eps, 0.0, *map(_address, tensors)))
+    compiled.call("norm_backward", Norm(sums.shape[1], count, eps, 0.0, *map(address, tensors)))
     return by_sums, or_empty(by_weight, sums), or_empty(by_bias, sums)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from sepnet.kernels.follow import Followed
+from sepnet.kernels.stage import RELU
 
 
 @dataclass(kw_only=True)
@@ -42,11 +43,13 @@ class Same:
 
 
 @dataclass(kw_only=True)
-class Relu:
-    """A ReLU, which the next step applies."""
+class Activation:
+    """An activation, which the next step applies."""
 
     node: fx.Node
     source: fx.Node
+    kind: int
+    """An index of ``stage.ACTIVATIONS``."""
 
 
 @dataclass(kw_only=True)
@@ -74,7 +77,7 @@ class Other:
     node: fx.Node
 
 
-Step = Convolution | Norm | Same | Relu | Add | Pooling | Other
+Step = Convolution | Norm | Same | Activation | Add | Pooling | Other
 
 
 @dataclass(kw_only=True)
@@ -174,8 +177,8 @@ class _Planner:
 
     def step(self, node: fx.Node) -> Step | None:
         """Return the step that begins at a node; None for one inside an earlier step."""
-        if node in self._taken or node.op == "output":
-            return Other(node=node) if node.op == "output" else None
+        if node in self._taken:
+            return None
         module = self._module(node)
         source = node.args[0] if node.args else None
         if not isinstance(source, fx.Node):
@@ -186,8 +189,9 @@ class _Planner:
             return Norm(node=node, source=source, module=module)
         if type(module) is nn.Identity:
             return Same(node=node, source=source)
-        if self._is_relu(node):
-            return Relu(node=node, source=source)
+        kind = self._activation(node)
+        if kind is not None:
+            return Activation(node=node, source=source, kind=kind)
         if _is_add(node):
             return Add(node=node, sources=(source, node.args[1]))  # type: ignore[arg-type]
         if _is_tiling(module):
@@ -213,7 +217,7 @@ class _Planner:
         else:
             return Other(node=node)
         after = self._only_user(step.node)
-        if after is not None and self._is_relu(after):
+        if after is not None and self._activation(after) == RELU:
             step.relu, step.node = True, self._take(step.node, after)
         return step
 
@@ -236,12 +240,22 @@ class _Planner:
         users = list(node.users)
         return users[0] if len(users) == 1 and users[0].args[:1] == (node,) else None
 
-    def _is_relu(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return type(self._module(node)) is nn.ReLU
+    def _activation(self, node: fx.Node) -> int | None:
+        """Return which activation a node is; None for none that the kernels have."""
         # In place or not is the same here: a value that is changed in place is used by nothing else.
-        plain = {"relu", "relu_"} if node.op == "call_method" else {torch.relu, torch.relu_, nn.functional.relu}
-        return node.target in plain and len(node.args) == 1 and node.kwargs.keys() <= {"inplace"}
+        if node.op == "call_module":
+            target: Any = type(self._module(node))
+        else:
+            target = node.target if len(node.args) == 1 and node.kwargs.keys() <= {"inplace"} else None
+        return next((kind for kind, names in _ACTIVATIONS.items() if target in names), None)
+
+
+_ACTIVATIONS: dict[int, Sequence[Any]] = {
+    RELU: (nn.ReLU, nn.functional.relu, torch.relu, torch.relu_, "relu", "relu_"),
+    2: (nn.SiLU, nn.functional.silu),
+    3: (nn.Hardswish, nn.functional.hardswish),
+}
+"""Modules, functions and methods, by their index in ``stage.ACTIVATIONS``."""
 
 
 def _is_add(node: fx.Node) -> bool:
@@ -262,7 +276,7 @@ def _is_pointwise(module: nn.Conv2d) -> bool:
 
 
 def _is_depthwise(module: nn.Conv2d) -> bool:
-    if type(module) is not nn.Conv2d or not module.groups == module.in_channels == module.out_channels:
+    if type(module) is not nn.Conv2d or module.groups != module.in_channels:
         return False
     padding = zero_padding(module)
     reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sepnet.kernels.library import channels_last, library, new_image, observed, or_empty
 from sepnet.kernels.native import Pool
-from sepnet.kernels.stage import Form, Given, arguments, compiled_for, differentiate, in_memory_order
+from sepnet.kernels.stage import Form, Given, arguments, compiled_for, differentiate, formed, in_memory_order
 from sepnet.kernels.tape import Tape, active
 
 
@@ -18,7 +18,8 @@ class PoolForm(NamedTuple):
     """Rows and columns; windows tile the image, and what is left at its end is not pooled. 1×1 leaves all as it is."""
     average: bool = False
     """The mean of a window rather than its largest value."""
-    relu_in: bool = False
+    activation: int = 0
+    """As a stage's."""
     dropout: float = 0.0
     """The share of values set to 0; the others are divided by the share kept."""
     seed: int = 0
@@ -26,7 +27,7 @@ class PoolForm(NamedTuple):
 
 
 _GIVEN = "Tensor x, Tensor? coefficients, Tensor? residual"
-_FORM = "int[2] window, bool average, bool relu_in, float dropout, int seed"
+_FORM = "int[2] window, bool average, int activation, float dropout, int seed"
 _TENSORS = 3
 
 library.define(f"pool({_GIVEN}, {_FORM}) -> Tensor")
@@ -44,17 +45,11 @@ def pool(given: Given, form: PoolForm) -> Tensor:
 
 
 def meaning(given: Given, form: PoolForm) -> Tensor:
-    """Return ``x · scale + shift + residual``, clipped at 0 if ``relu_in``, pooled and dropped out, in PyTorch.
+    """Return ``activation(x · scale + shift + residual)``, pooled and dropped out, in PyTorch.
 
     ``(N, C, H, W)`` to ``(N, C, H / rows, W / columns)``, rounded down.
     """
-    value = given.x
-    if given.coefficients is not None:
-        value = value * given.coefficients[0, :, None, None] + given.coefficients[1, :, None, None]
-    if given.residual is not None:
-        value = value + given.residual
-    if form.relu_in:
-        value = value.relu()
+    value = formed(given, form.activation)
     if tuple(form.window) != (1, 1):
         pooling = nn.functional.avg_pool2d if form.average else nn.functional.max_pool2d
         value = pooling(value, tuple(form.window))
@@ -103,7 +98,7 @@ def _shape(x: Tensor, form: PoolForm) -> tuple[int, int, int]:
 
 
 def _arguments(given: Given, form: PoolForm, *tensors: Tensor | None) -> Pool:
-    stage = arguments(given, Form(relu_in=form.relu_in), _shape(given.x, form), *tensors)
+    stage = arguments(given, Form(activation=form.activation), _shape(given.x, form), *tensors)
     return Pool(stage, *form.window, form.average, form.seed, _kept(form.dropout))
 
 

@@ -1,7 +1,7 @@
 """``sepnet::stage``: batch norm, residual and ReLU on the way in, a separable convolution, sums on the way out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,11 +9,20 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from sepnet.kernels.library import channels_last, library, new_image, observed, or_empty
-from sepnet.kernels.native import Native, Stage, native
+from sepnet.kernels.native import Native, Stage, address, native
 from sepnet.kernels.tape import Slopes, Tape, active
 
 LANES = 16
 """Channels that the kernels take at a time."""
+
+ACTIVATIONS: Sequence[Callable[[Tensor], Tensor]] = (
+    lambda value: value,
+    torch.relu,
+    nn.functional.silu,
+    nn.functional.hardswish,
+)
+"""What a stage begins with, by the kernels' numbers."""
+RELU = 1
 
 
 class Given(NamedTuple):
@@ -39,12 +48,13 @@ class Form(NamedTuple):
     stride: Sequence[int] = (1, 1)
     padding: Sequence[int] = (0, 0)
     dilation: Sequence[int] = (1, 1)
-    relu_in: bool = False
+    activation: int = 0
+    """On the way in: an index of :data:`ACTIVATIONS`."""
     relu_out: bool = False
 
 
 _GIVEN = "Tensor x, Tensor? coefficients, Tensor? residual, Tensor? depthwise, Tensor? pointwise, Tensor? bias"
-_FORM = "int[2] stride, int[2] padding, int[2] dilation, bool relu_in, bool relu_out"
+_FORM = "int[2] stride, int[2] padding, int[2] dilation, int activation, bool relu_out"
 _IMAGES = (Given._fields.index("x"), Given._fields.index("residual"))
 _SPLIT = len(Given._fields)
 _END = _SPLIT + len(Form._fields)
@@ -74,19 +84,12 @@ def stage(
 def meaning(given: Given, form: Form) -> tuple[Tensor, Tensor, Tensor]:
     """Return a stage's output, its sums ``(2, out channels)`` in float64, and its input, in plain PyTorch.
 
-    The input is ``x · scale + shift + residual``, clipped at 0 if ``relu_in``: a batch norm in front of the stage,
-    made of its coefficients. It passes the depthwise convolution and the pointwise one, gets the bias, and is
-    clipped if ``relu_out``. The sums are of the output and of its square over all images and positions: what a
-    batch norm behind the stage needs.
+    The input is ``activation(x · scale + shift + residual)``: a batch norm in front of the stage, made of its
+    coefficients, a sum and an activation. It passes the depthwise convolution and the pointwise one, gets the bias,
+    and is clipped if ``relu_out``. The sums are of the output and of its square over all images and positions: what
+    a batch norm behind the stage needs.
     """
-    value = given.x
-    if given.coefficients is not None:
-        value = value * given.coefficients[0, :, None, None] + given.coefficients[1, :, None, None]
-    if given.residual is not None:
-        value = value + given.residual
-    if form.relu_in:
-        value = value.relu()
-    start = value
+    value = start = formed(given, form.activation)
     if given.depthwise is not None:
         value = nn.functional.conv2d(
             value,
@@ -105,6 +108,16 @@ def meaning(given: Given, form: Form) -> tuple[Tensor, Tensor, Tensor]:
     value, start = value.to(given.x.dtype), start.to(given.x.dtype)
     wide = value.double()
     return value, torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))]), start
+
+
+def formed(given: Given, activation: int) -> Tensor:
+    """Return ``activation(x · scale + shift + residual)`` in plain PyTorch."""
+    value = given.x
+    if given.coefficients is not None:
+        value = value * given.coefficients[0, :, None, None] + given.coefficients[1, :, None, None]
+    if given.residual is not None:
+        value = value + given.residual
+    return ACTIVATIONS[activation](value)
 
 
 def _output_shape(given: Given, form: Form) -> tuple[int, int, int]:
@@ -127,8 +140,8 @@ def arguments(given: Given, form: Form, shape: Sequence[int], *tensors: Tensor |
     images, channels, height, width = given.x.shape
     return Stage(
         *(torch.get_num_threads(), images, height, width, channels, shape[1], shape[2], shape[0]),
-        *(*kernel, *form.stride, *form.dilation, *form.padding, form.relu_in, form.relu_out),
-        *[None if tensor is None else tensor.data_ptr() for tensor in (*given, *tensors)],
+        *(*kernel, *form.stride, *form.dilation, *form.padding, form.activation, form.relu_out),
+        *map(address, (*given, *tensors)),
     )
 
 
@@ -166,15 +179,10 @@ def _forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         nothing = x.new_empty(0)
         return y, sums if with_sums else nothing.double(), nothing, start.clone() if with_given else nothing
     given = in_memory_order(given)
-    channels, height, width = shape = _output_shape(given, form)
-    with_middle = with_middle and given.depthwise is not None and given.pointwise is not None
-    y = new_image(x, channels, height, width)
-    kept = new_image(x, *x.shape[1:]) if with_given else x.new_empty(0)
-    sums = x.new_empty((2, channels) if with_sums else 0, dtype=torch.float64)
-    middle = x.new_empty((len(x), height, width, -(-x.shape[1] // LANES) * LANES) if with_middle else 0)
-    kernel_arguments = arguments(given, form, shape, y, _filled(sums), _filled(middle), _filled(kept))
+    y, sums, middle, kept = outputs = _fake_forward(*given, *form, with_sums, with_given, with_middle)
+    kernel_arguments = arguments(given, form, y.shape[1:], y, _filled(sums), _filled(middle), _filled(kept))
     compiled.call("stage_forward", kernel_arguments, x.dtype)
-    return y, sums, middle, kept
+    return outputs
 
 
 def _backward(*flat: Any) -> tuple[Tensor, ...]:
@@ -271,7 +279,8 @@ def _taped(tape: Tape, given: Given, form: Form, with_sums: bool, with_given: bo
     return y, sums, kept
 
 
-def _fake_forward(*flat: Any) -> tuple[Tensor, ...]:
+def _fake_forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return outputs of the right shapes, not yet computed: all that a compiler asks for."""
     given, form, (with_sums, with_given, with_middle) = _split(flat)
     channels, height, width = _output_shape(given, form)
     x = given.x

@@ -9,8 +9,9 @@ class SeparableConv2d(nn.Sequential):
     """A depthwise convolution followed at once by a pointwise one, as Keras's ``SeparableConv2D``.
 
     Takes ``(N, in_channels, H, W)``; gives ``(N, out_channels, H, W)`` with stride 1 and an odd kernel, which is
-    padded by half its extent on each side. The stride and the dilation belong to the depthwise half; the bias, if
-    any, to the pointwise half. (Chollet 2017, Xception, section 2.)
+    padded by half its extent on each side. The stride, the dilation and ``depth_multiplier``, the number of filters
+    for each input channel, belong to the depthwise half; the bias, if any, to the pointwise half. (Chollet 2017,
+    Xception, section 2.)
     """
 
     depthwise: nn.Conv2d
@@ -24,11 +25,13 @@ class SeparableConv2d(nn.Sequential):
         *,
         stride: int = 1,
         dilation: int = 1,
+        depth_multiplier: int = 1,
         bias: bool = False,
     ) -> None:
+        filters = in_channels * depth_multiplier
         depthwise = nn.Conv2d(
             in_channels,
-            in_channels,
+            filters,
             kernel_size,
             stride=stride,
             padding=dilation * (kernel_size - 1) // 2,
@@ -36,7 +39,7 @@ class SeparableConv2d(nn.Sequential):
             groups=in_channels,
             bias=False,
         )
-        pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+        pointwise = nn.Conv2d(filters, out_channels, 1, bias=bias)
         super().__init__(OrderedDict(depthwise=depthwise, pointwise=pointwise))
 
 

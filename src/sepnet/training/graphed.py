@@ -16,24 +16,33 @@ EAGER_CALLS = 3
 
 
 class Graphed:
-    """Calls an update; from the fourth batch of the first one's shape on, it replays a graph of the launches.
+    """Calls an update; from the fourth batch of a shape on, it replays a graph of the launches.
 
-    Loss and logits are overwritten by the next call. Batches of another shape, such as an epoch's last, and updates
-    that cannot be captured are run as they are. (PyTorch's documentation, "CUDA Graphs: whole-network capture".)
+    Loss and logits are overwritten by the next call. An update that cannot be captured is run as it is. (PyTorch's
+    documentation, "CUDA Graphs: whole-network capture".)
     """
 
     def __init__(self, update: Update) -> None:
         self._update = update
-        self._calls = 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: tuple[Tensor, Tensor] | None = None
-        self._outputs: tuple[Tensor, Tensor] | None = None
+        self._by_shape: dict[torch.Size, _OfOneShape] = {}  # an epoch's last batch is smaller; images may grow
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return loss and logits of the batch."""
-        if self._inputs is None:
-            self._inputs = images.clone(), labels.clone()
-        if images.shape != self._inputs[0].shape or self._calls > EAGER_CALLS:
+        if images.shape not in self._by_shape:
+            self._by_shape[images.shape] = _OfOneShape(self._update, images, labels)
+        return self._by_shape[images.shape](images, labels)
+
+
+class _OfOneShape:
+    def __init__(self, update: Update, images: Tensor, labels: Tensor) -> None:
+        self._update = update
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs = images.clone(), labels.clone()
+        self._outputs: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self._calls > EAGER_CALLS:
             return self._update(images, labels)
         if self._graph is None and self._calls < EAGER_CALLS:
             self._calls += 1

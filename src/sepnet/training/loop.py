@@ -6,7 +6,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from sepnet.data.dataset import Dataset, Split
+from sepnet.data.dataset import Dataset
 from sepnet.errors import SepnetError
 from sepnet.kernels import accelerate, describe
 from sepnet.notices import notice_once
@@ -17,7 +17,7 @@ from sepnet.training.history import Epoch
 from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.progress import TrainingProgress
-from sepnet.training.step import TrainingStep
+from sepnet.training.step import TrainingStep, resident
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -34,8 +34,8 @@ class Trainer:
         self.recipe = run.config.recipe
         self.device = torch.device(run.config.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.train_split = self._resident(dataset.train)
-        self.test_split = self._resident(dataset.test)
+        self.train_split = resident(dataset.train, self.device)
+        self.test_split = resident(dataset.test, self.device)
         self.normalize = Normalizer(run.config.mean, run.config.std, self.device)
         self.step = TrainingStep(
             self.model,
@@ -206,7 +206,3 @@ class Trainer:
         weights = self.judged.state_dict()
         seconds = sum(epoch.seconds for epoch in self.state.history)
         self.run.write_outcome(weights, logits, self.test_split.labels, seconds)
-
-    def _resident(self, split: Split) -> Split:
-        images = split.images.to(self.device).contiguous(memory_format=torch.channels_last)
-        return Split(images=images, labels=split.labels.to(self.device))

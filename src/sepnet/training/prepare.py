@@ -1,11 +1,13 @@
 """What happens to a network before its first step: the recipe's settings, its weights, its optimizer."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sepnet.errors import SepnetError
+from sepnet.training.muon import TURNED, Muon
 from sepnet.training.recipe import Recipe
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -51,21 +53,38 @@ def _glorot_uniform(layer: nn.Module) -> None:
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; weights of convolutions and dense layers decay, vectors do not."""
+    """Return the recipe's optimizer; weights of convolutions and dense layers decay, vectors do not.
+
+    A group's ``share`` says which multiple of the recipe's ``lr`` its own is.
+    """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise SepnetError("the network has no trainable parameter: expected at least one")
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    turned = [p for p in _pointwise_weights(model) if p.requires_grad] if recipe.optimizer == "muon" else []
+    rest = [parameter for parameter in trainable if not any(parameter is other for other in turned)]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay, "share": 1.0},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "share": recipe.vector_lr},
     ]
+    if turned:
+        groups.append({"params": turned, TURNED: True, "share": recipe.muon_lr / recipe.lr})
     captured = trainable[0].device.type == "cuda"  # in a graph, where numbers would be fixed
-    lr = torch.tensor(recipe.lr, device=trainable[0].device) if captured else recipe.lr
+    for group in groups:
+        lr = recipe.lr * group["share"]
+        group["lr"] = torch.tensor(lr, device=trainable[0].device) if captured else lr
     if recipe.optimizer == "adam":
         betas = (recipe.momentum, 0.999)
-        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=recipe.eps, fused=True, capturable=captured)
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+        return torch.optim.AdamW(groups, betas=betas, eps=recipe.eps, fused=True, capturable=captured)
+    kind = Muon if recipe.optimizer == "muon" else torch.optim.SGD
+    return kind(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+
+
+def _pointwise_weights(model: nn.Module) -> list[Tensor]:
+    return [
+        module.weight
+        for module in model.modules()
+        if isinstance(module, CONVOLUTIONS) and module.groups == 1 and set(module.kernel_size) == {1}
+    ]
 
 
 def pixel_statistics(images: Tensor, recipe: Recipe) -> tuple[list[float], list[float]]:

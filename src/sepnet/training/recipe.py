@@ -1,6 +1,7 @@
 """The recipe: every setting of training, its default, and its check."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -22,11 +23,16 @@ class Recipe:
     name: str = "custom"
     epochs: int = 50
     batch_size: int = 128
-    optimizer: Literal["adam", "sgd"] = "sgd"
+    optimizer: Literal["adam", "sgd", "muon"] = "sgd"
+    """``muon`` is Muon for pointwise weights and ``sgd`` for all others; see ``training/muon.py``."""
     lr: float = 0.1
     """Learning rate; the highest one of ``one_cycle``."""
+    muon_lr: float = 0.05
+    """In place of ``lr``, that of ``muon``'s pointwise weights: the share of its norm that a step turns a weight."""
+    vector_lr: float = 1.0
+    """Times ``lr``, that of batch norms' scales and shifts and of biases."""
     momentum: float = 0.9
-    """Nesterov momentum of ``sgd``; the first moment's decay of ``adam``."""
+    """Nesterov momentum of ``sgd`` and ``muon``; the first moment's decay of ``adam``."""
     eps: float = 1e-8
     """Epsilon of ``adam``."""
     weight_decay: float = 0.0
@@ -44,6 +50,11 @@ class Recipe:
     flip: Literal["none", "random", "alternating"] = "none"
     """Horizontal flips; ``alternating`` flips a random half of the images in even epochs and the other half
     in odd ones (Jordan 2024, airbench)."""
+    first_size: float = 1.0
+    """The first images' height and width, as a share of their own: fewer pixels, faster steps. They grow evenly, the
+    share rounded down to eighths. (Tan and Le 2021, EfficientNetV2, section 4.)"""
+    grown: float = 0.5
+    """The share of all steps after which images have their own size."""
     average: float = 0.0
     """Decay per step of the moving average of the weights that is validated and saved; 0 for none."""
     initializer: Literal["default", "glorot_uniform"] = "default"
@@ -60,8 +71,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SepnetError(f"recipe: {name} is {value}: expected {expected}")
-        if self.lr == 0:
-            raise SepnetError(f"recipe: lr is {self.lr}: expected a number above 0")
+        for name in ("lr", "muon_lr", "vector_lr"):
+            if getattr(self, name) == 0:
+                raise SepnetError(f"recipe: {name} is {getattr(self, name)}: expected a number above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as written to TOML."""
@@ -77,12 +89,16 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": _COUNT,
     "batch_size": _COUNT,
     "lr": _NOT_NEGATIVE,
+    "muon_lr": _NOT_NEGATIVE,
+    "vector_lr": _NOT_NEGATIVE,
     "momentum": _BELOW_ONE,
     "eps": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
     "warmup": _SHARE,
     "label_smoothing": _BELOW_ONE,
     "crop": (0, 10**4, "a whole number of pixels, 0 for none"),
+    "first_size": (0.125, 1.0, "a number from 0.125 to 1"),
+    "grown": _SHARE,
     "average": _BELOW_ONE,
     "norm_eps": _NOT_NEGATIVE,
     "norm_momentum": _SHARE,
@@ -107,7 +123,47 @@ def load_recipe(name: str, **overrides: Any) -> Recipe:
     else:
         otherwise = f"expected {', '.join(PRESETS)}, or a .toml file"
         raise SepnetError(f"unknown recipe '{name}': {hint(name, PRESETS, otherwise=otherwise)}")
-    return replace(recipe, **{key: value for key, value in overrides.items() if value is not None})
+    return override(recipe, overrides)
+
+
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with the values that are not None in place of its own.
+
+    Raises:
+        SepnetError: an unknown field, or a value out of range.
+
+    """
+    return replace(recipe, **{key: value for key, value in require_fields(values).items() if value is not None})
+
+
+def require_fields(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values; raise if one of their names is no field of a recipe."""
+    known = [field.name for field in fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise SepnetError(f"recipe: unknown key '{key}': {hint(key, known)}")
+    return values
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return field and value of ``field=value``, the value as in TOML; a word there needs no quotation marks.
+
+    Raises:
+        SepnetError: the text has another form.
+
+    """
+    key, separator, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not (separator and key.isidentifier() and value) or "\n" in text:
+        raise SepnetError(
+            f"setting '{text}' is not understood: expected a field of the recipe and its value, as lr=0.1"
+        )
+    if value.isidentifier() and value not in ("true", "false", "inf", "nan"):
+        return key, value
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise SepnetError(f"setting '{text}' is not understood: expected a value as in TOML, as lr=0.1") from error
 
 
 def recipe_from_dict(values: dict[str, Any], *, source: str) -> Recipe:

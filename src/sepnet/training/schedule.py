@@ -1,4 +1,6 @@
-"""The learning rate, step by step."""
+"""The learning rate and the size of images, step by step."""
+
+import math
 
 from sepnet.training.recipe import Recipe
 
@@ -15,3 +17,11 @@ def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
     if done < rising:
         return recipe.lr * done / rising
     return recipe.lr * (total_steps - step) / (total_steps - rising + 1)
+
+
+def image_size(recipe: Recipe, step: int, total_steps: int) -> float:
+    """Return height and width of the images of step ``step`` (from 0), as a share of their own: whole eighths."""
+    growing = recipe.grown * total_steps
+    if step >= growing or recipe.first_size == 1:
+        return 1.0
+    return math.floor(8 * (recipe.first_size + (1 - recipe.first_size) * step / growing) + 1e-9) / 8

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sepnet.data.augment import take_augmented
+from sepnet.data.augment import shrink, take_augmented
 from sepnet.data.dataset import Split
 from sepnet.kernels import accelerate
 from sepnet.training.averaging import WeightAverage
@@ -14,7 +14,7 @@ from sepnet.training.inference import Normalizer, autocast
 from sepnet.training.prepare import build_optimizer
 from sepnet.training.randomness import derive_generator, derive_seed
 from sepnet.training.recipe import Recipe
-from sepnet.training.schedule import learning_rate
+from sepnet.training.schedule import image_size, learning_rate
 
 
 class TrainingStep:
@@ -62,10 +62,11 @@ class TrainingStep:
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
+            own = rate * group["share"]
             if isinstance(group["lr"], Tensor):  # which a CUDA graph reads anew
-                group["lr"].fill_(rate)
+                group["lr"].fill_(own)
             else:
-                group["lr"] = rate
+                group["lr"] = own
 
     def _update_weights(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step of the optimizer; return loss and logits."""
@@ -87,7 +88,11 @@ class TrainingStep:
             flip=self._flips(indices, epoch, generator),
             generator=generator,
         )
-        return self.normalize(images), self.split.labels[indices]
+        return self._resize(self.normalize(images), epoch, step), self.split.labels[indices]
+
+    def _resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
+        share = image_size(self.recipe, epoch * self.per_epoch + step, self.recipe.epochs * self.per_epoch)
+        return images if share == 1 else shrink(images, share)
 
     def _flips(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor | None:
         if self.recipe.flip == "none":
@@ -99,3 +104,9 @@ class TrainingStep:
     def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.sums[0] += loss.double() * len(labels)
         self.sums[1] += (logits.argmax(1) == labels).sum()
+
+
+def resident(split: Split, device: torch.device) -> Split:
+    """Return a split on the device, in the memory format that training wants."""
+    images = split.images.to(device).contiguous(memory_format=torch.channels_last)
+    return Split(images=images, labels=split.labels.to(device))

@@ -9,7 +9,7 @@
 namespace sepnet {
 
 struct Pool {
-  Stage stage;  // threads, images, shapes, x, coefficients, residual, relu_in, y; in the gradient grad_y, grad_x …
+  Stage stage;  // threads, images, shapes, x, coefficients, residual, activation, y; in the gradient grad_y, grad_x …
   int64_t window_rows, window_columns, average;
   uint64_t seed;
   int64_t kept;  // in 2³² shares: an element stays where its random number is below; 2³² for no dropout
@@ -60,7 +60,7 @@ Worker* one_per_vector(const Stage& s) {
   return workers;
 }
 
-template <class T, int ROWS, int COLUMNS>
+template <class T, bool SMOOTH, int ROWS, int COLUMNS>
 void pool_forward_of(const Pool& pool) {
   const Stage& s = pool.stage;
   const Extent<ROWS, COLUMNS> window(pool);
@@ -75,10 +75,10 @@ void pool_forward_of(const Pool& pool) {
         for (int64_t column = 0; column < s.out_width; column++, corner += window.columns(), index += s.channels)
           for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
             const Input<T>& input = inputs[vector];
-            Vector value = input(corner);
+            Vector value = input.template at<SMOOTH>(corner);
             for (int64_t y = 0; y < window.rows(); y++)
               for (int64_t x = y ? 0 : 1; x < window.columns(); x++) {
-                Vector other = input(corner + y * s.width + x);
+                Vector other = input.template at<SMOOTH>(corner + y * s.width + x);
                 value = average ? value + other : larger(value, other);
               }
             if (average) value *= share;
@@ -91,27 +91,28 @@ void pool_forward_of(const Pool& pool) {
 }
 
 // The gradient by the inputs of one window whose first `rows` × `columns` positions lie in the image.
-template <class T, int ROWS, int COLUMNS>
+template <class T, bool SMOOTH, int ROWS, int COLUMNS>
 [[gnu::always_inline]] inline void spread_slope(InputGradient<T>& finish, int64_t corner, int64_t width, int64_t rows,
                                                 int64_t columns, Vector slope, bool average) {
-  Vector highest = finish.input(corner);
+  Vector highest = finish.input.template at<SMOOTH>(corner);
   if (!average)
     for (int64_t y = 0; y < rows; y++)
-      for (int64_t x = y ? 0 : 1; x < columns; x++) highest = larger(highest, finish.input(corner + y * width + x));
+      for (int64_t x = y ? 0 : 1; x < columns; x++)
+        highest = larger(highest, finish.input.template at<SMOOTH>(corner + y * width + x));
   for (int64_t y = 0; y < rows; y++)
     for (int64_t x = 0; x < columns; x++) {
       int64_t position = corner + y * width + x;
-      Vector value = finish.input(position);
+      Vector value = finish.input.template at<SMOOTH>(position);
       if (average || (ROWS == 1 && COLUMNS == 1)) {
-        finish(position, slope, value);
+        finish.template take<SMOOTH>(position, slope, value);
       } else {  // the first of equal ones takes it all, as in PyTorch
-        finish(position, where_equal(value, highest, slope), value);
+        finish.template take<SMOOTH>(position, where_equal(value, highest, slope), value);
         slope = where_equal(value, highest, zero(), slope);
       }
     }
 }
 
-template <class T, int ROWS, int COLUMNS>
+template <class T, bool SMOOTH, int ROWS, int COLUMNS>
 void pool_backward_of(const Pool& pool) {
   const Stage& s = pool.stage;
   const Extent<ROWS, COLUMNS> window(pool);
@@ -136,14 +137,15 @@ void pool_backward_of(const Pool& pool) {
           for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
             InputGradient<T>& finish = finishers[vector];
             if (!whole) {
-              spread_slope<T, 0, 0>(finish, corner, s.width, rows, columns, zero(), average);
+              spread_slope<T, SMOOTH, 0, 0>(finish, corner, s.width, rows, columns, zero(), average);
               continue;
             }
             const int64_t at = index + vector * LANES;
             Vector slope = load_lanes(static_cast<const T*>(s.grad_y) + at, finish.input.lanes);
             if (dropped) slope *= dropout_factors(pool, at);
             if (average) slope *= share;
-            spread_slope<T, ROWS, COLUMNS>(finish, corner, s.width, window.rows(), window.columns(), slope, average);
+            spread_slope<T, SMOOTH, ROWS, COLUMNS>(finish, corner, s.width, window.rows(), window.columns(), slope,
+                                                   average);
           }
           if (whole) index += s.channels;
         }
@@ -161,16 +163,26 @@ inline bool is_window(const Pool& pool, int64_t extent) {
 
 template <class T>
 void pool_forward(const Pool& pool) {
-  if (is_window(pool, 1)) return pool_forward_of<T, 1, 1>(pool);
-  if (is_window(pool, 2)) return pool_forward_of<T, 2, 2>(pool);
-  pool_forward_of<T, 0, 0>(pool);
+  by_smoothness(pool.stage, [&](auto smooth) {
+    if (is_window(pool, 1))
+      pool_forward_of<T, smooth, 1, 1>(pool);
+    else if (is_window(pool, 2))
+      pool_forward_of<T, smooth, 2, 2>(pool);
+    else
+      pool_forward_of<T, smooth, 0, 0>(pool);
+  });
 }
 
 template <class T>
 void pool_backward(const Pool& pool) {
-  if (is_window(pool, 1)) return pool_backward_of<T, 1, 1>(pool);
-  if (is_window(pool, 2)) return pool_backward_of<T, 2, 2>(pool);
-  pool_backward_of<T, 0, 0>(pool);
+  by_smoothness(pool.stage, [&](auto smooth) {
+    if (is_window(pool, 1))
+      pool_backward_of<T, smooth, 1, 1>(pool);
+    else if (is_window(pool, 2))
+      pool_backward_of<T, smooth, 2, 2>(pool);
+    else
+      pool_backward_of<T, smooth, 0, 0>(pool);
+  });
 }
 
 }  // namespace sepnet

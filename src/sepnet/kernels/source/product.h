@@ -16,7 +16,6 @@ constexpr int rows_for(int vectors) { return vectors == 2 ? 6 : 10; }
 #endif
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // A's number for (row, unit) lies at a + row * row_stride + unit * unit_stride, in bytes.
 struct Left {

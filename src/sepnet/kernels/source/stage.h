@@ -1,6 +1,6 @@
 // One stage of a separable network, image by image in cache, forward and backward.
 //
-//   input  = relu_in?(x * scale + shift + residual)                      each part optional
+//   input  = activation(x * scale + shift + residual)                    each part optional
 //   middle = depthwise(input)                                            optional
 //   y      = relu_out?(pointwise(middle) + bias)                         pointwise optional
 //   sums   = sum of y and of y² over all positions, channel by channel
@@ -8,6 +8,9 @@
 // Tensors are (N, H, W, C), contiguous, of float or bf16; coefficients and weights are float, sums double.
 #pragma once
 
+#include <type_traits>
+
+#include "activation.h"
 #include "depthwise.h"
 #include "memory.h"
 #include "product.h"
@@ -17,7 +20,7 @@ namespace sepnet {
 struct Stage {
   int64_t threads, images, height, width, channels, out_height, out_width, out_channels;
   Window window;
-  int64_t pad_rows, pad_columns, relu_in, relu_out;
+  int64_t pad_rows, pad_columns, activation, relu_out;
   const void* x;
   const float* coefficients;  // (2, C): scale, shift
   const void* residual;       // as x
@@ -39,7 +42,7 @@ struct Stage {
   float* grad_bias;
 
   // Whether a pointwise convolution takes x as it is.
-  bool direct() const { return !depthwise && !coefficients && !residual && !relu_in && !given && !grad_given; }
+  bool direct() const { return !depthwise && !coefficients && !residual && !activation && !given && !grad_given; }
   int64_t in_positions() const { return height * width; }
   int64_t out_positions() const { return out_height * out_width; }
   int64_t taps() const { return window.rows * window.columns; }
@@ -72,7 +75,8 @@ struct Input {
   const T* residual;
   int64_t channels;
   int lanes;
-  bool affine, relu;
+  bool affine;
+  Activation activation;
   Vector scale, shift;
 
   Input(const Stage& s, int64_t vector)
@@ -81,7 +85,7 @@ struct Input {
         channels(s.channels),
         lanes(lanes_at(s.channels, vector)),
         affine(s.coefficients),
-        relu(s.relu_in),
+        activation(static_cast<Activation>(s.activation)),
         scale(splat(1)),
         shift(zero()) {
     if (affine) {
@@ -90,16 +94,31 @@ struct Input {
     }
   }
   [[gnu::always_inline]] Vector raw(int64_t position) const { return load_lanes(x + position * channels, lanes); }
-  [[gnu::always_inline]] Vector operator()(int64_t position) const {
+  [[gnu::always_inline]] Vector before(int64_t position) const {
     Vector value = raw(position);
     if (affine) value = value * scale + shift;
     if (residual) value += load_lanes(residual + position * channels, lanes);
-    return relu ? positive(value) : value;
+    return value;
+  }
+  template <bool SMOOTH>
+  [[gnu::always_inline]] Vector at(int64_t position) const {
+    Vector value = before(position);
+    if (SMOOTH) return smooth(activation, value);
+    return activation == RELU ? positive(value) : value;
   }
 };
 
+// Call a function with std::true_type if the stage's activation is a smooth one, else with std::false_type.
+template <class Function>
+void by_smoothness(const Stage& s, Function function) {
+  if (s.activation > RELU)
+    function(std::true_type());
+  else
+    function(std::false_type());
+}
+
 // Write the input of one image and LANES channels into a zero-bordered block.
-template <class T>
+template <class T, bool SMOOTH>
 [[gnu::noinline]] void fill_block(const Stage& s, int64_t image, int64_t vector, float* block, T* copy) {
   Input<T> input(s, vector);
   int64_t position = image * s.in_positions();
@@ -107,11 +126,11 @@ template <class T>
     float* to = block + ((row + s.pad_rows) * s.block_columns() + s.pad_columns) * LANES;
     if (input.lanes == LANES && !copy) {
       input.lanes = LANES;
-      for (int64_t column = 0; column < s.width; column++, position++, to += LANES) store(to, input(position));
+      for (int64_t column = 0; column < s.width; column++, position++, to += LANES) store(to, input.template at<SMOOTH>(position));
       continue;
     }
     for (int64_t column = 0; column < s.width; column++, position++, to += LANES) {
-      Vector value = input(position);
+      Vector value = input.template at<SMOOTH>(position);
       store(to, value);
       if (copy) store_lanes(copy + position * s.channels + vector * LANES, value, input.lanes);
     }
@@ -229,7 +248,9 @@ void forward(const Stage& s) {
       T* middle = s.middle ? static_cast<T*>(s.middle) + start * padded_in : own_middle;
       for (int64_t image = first; image < last && deep; image++)
         for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
-          fill_block<T>(s, image, vector, block, static_cast<T*>(s.given));
+          by_smoothness(s, [&](auto smooth) {
+            fill_block<T, smooth>(s, image, vector, block, static_cast<T*>(s.given));
+          });
           auto done = [&](int64_t row, int64_t column, int64_t count, Vector(&values)[SPAN]) {
             int64_t position = (image - first) * s.out_positions() + row * s.out_width + column;
             if (wide) {
@@ -251,15 +272,17 @@ void forward(const Stage& s) {
           left.data = reinterpret_cast<const char*>(static_cast<const T*>(s.x) + start * s.channels);
           left.row_stride = s.channels * sizeof(T);
         } else if (!deep) {
-          for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
-            Input<T> input(s, vector);
-            for (int64_t row = 0; row < rows; row++) {
-              Vector value = input(start + row);
-              store(middle + row * padded_in + vector * LANES, value);
-              if (s.given)
-                store_lanes(static_cast<T*>(s.given) + (start + row) * s.channels + vector * LANES, value, input.lanes);
+          by_smoothness(s, [&](auto smooth) {
+            for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
+              Input<T> input(s, vector);
+              T* given = s.given ? static_cast<T*>(s.given) + start * s.channels + vector * LANES : nullptr;
+              for (int64_t row = 0; row < rows; row++) {
+                Vector value = input.template at<smooth>(start + row);
+                store(middle + row * padded_in + vector * LANES, value);
+                if (given) store_lanes(given + row * s.channels, value, input.lanes);
+              }
             }
-          }
+          });
         }
         product<T>(left, rows, weights, units, s.out_channels, output);
       }
@@ -286,11 +309,15 @@ struct InputGradient {
   InputGradient(const Stage& stage, int64_t which)
       : s(stage), input(stage, which), vector(which), by_scale(zero()), by_shift(zero()) {}
 
-  // `gate` is the input itself.
-  [[gnu::always_inline]] void operator()(int64_t position, Vector slope, Vector gate) {
+  // `gate` is the input itself, which a smooth activation has no need of.
+  template <bool SMOOTH>
+  [[gnu::always_inline]] void take(int64_t position, Vector slope, Vector gate) {
     int64_t at = position * s.channels + vector * LANES;
     if (s.grad_given) slope += load_lanes(static_cast<const T*>(s.grad_given) + at, input.lanes);
-    if (input.relu) slope = where_positive(gate, slope);
+    if (SMOOTH)
+      slope *= smooth_slope(input.activation, input.before(position));
+    else if (input.activation == RELU)
+      slope = where_positive(gate, slope);
     if (s.grad_residual) store_lanes(static_cast<T*>(s.grad_residual) + at, slope, input.lanes);
     if (input.affine) {
       by_shift += slope;
@@ -515,11 +542,13 @@ void backward(const Stage& s) {
                           : direct ? static_cast<const T*>(s.x) + at * s.channels
                                    : inputs;
         if (!s.middle && !direct)
-          for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
-            Input<T> input(s, vector);
-            for (int64_t row = 0; row < count; row++)
-              store(inputs + row * padded_in + vector * LANES, input(at + row));
-          }
+          by_smoothness(s, [&](auto smooth) {
+            for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
+              Input<T> input(s, vector);
+              for (int64_t row = 0; row < count; row++)
+                store(inputs + row * padded_in + vector * LANES, input.template at<smooth>(at + row));
+            }
+          });
         const float* middle_units = gather_middle<T>(middle, count, s.in_vectors(), units_of_middle);
         Ahead ahead;
         const int64_t next = at + STRIP, soon = std::min(STRIP, rows - strip - STRIP);
@@ -557,12 +586,16 @@ void backward(const Stage& s) {
                 store(slopes + (row + r) * padded_in + (vector + v) * LANES, sums[r][v]);
         });
         if (deep || direct) continue;
-        for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
-          InputGradient<T> finish(s, vector);
-          for (int64_t row = 0; row < count; row++)
-            finish(at + row, load(slopes + row * padded_in + vector * LANES), finish.input(at + row));
-          finish.add_to(by_coefficients, padded_in);
-        }
+        by_smoothness(s, [&](auto smooth) {
+          for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
+            InputGradient<T> finish(s, vector);
+            for (int64_t row = 0; row < count; row++) {
+              Vector gate = smooth ? zero() : finish.input.template at<false>(at + row);
+              finish.template take<smooth>(at + row, load(slopes + row * padded_in + vector * LANES), gate);
+            }
+            finish.add_to(by_coefficients, padded_in);
+          }
+        });
       }
       if (!deep) continue;
       for (int64_t vector = 0; vector < s.in_vectors(); vector++) {
@@ -570,21 +603,23 @@ void backward(const Stage& s) {
         std::fill(tile_taps, tile_taps + taps * LANES, 0.0f);
         for (int64_t image = first; image < last; image++) {
           const float* slope = slopes + vector * slope_vector + (image - first) * slope_floats;
-          fill_block<T>(s, image, vector, block, nullptr);
+          by_smoothness(s, [&](auto smooth) { fill_block<T, smooth>(s, image, vector, block, nullptr); });
           add_taps(block, s.block_columns(), slope + margin * LANES, s.slope_columns(), s.window, s.out_height,
                    s.out_width, tile_taps);
           if (!s.grad_x && !s.grad_residual && !s.grad_coefficients) continue;
           Window plain = s.window;
           plain.stride_rows = plain.stride_columns = 1;
-          auto done = [&](int64_t row, int64_t column, int64_t count, Vector(&values)[SPAN]) {
-            const float* gate =
-                block + ((row + s.pad_rows) * s.block_columns() + column + s.pad_columns) * LANES;
-            int64_t position = image * s.in_positions() + row * s.width + column;
+          by_smoothness(s, [&](auto smooth) {
+            auto done = [&](int64_t row, int64_t column, int64_t count, Vector(&values)[SPAN]) {
+              const float* gate =
+                  block + ((row + s.pad_rows) * s.block_columns() + column + s.pad_columns) * LANES;
+              int64_t position = image * s.in_positions() + row * s.width + column;
 #pragma GCC unroll 8
-            for (int i = 0; i < SPAN; i++)
-              if (i < count) finish(position + i, values[i], load(gate + i * LANES));
-          };
-          correlate(slope, s.slope_columns(), reversed + vector * taps * LANES, plain, s.height, s.width, done);
+              for (int i = 0; i < SPAN; i++)
+                if (i < count) finish.template take<smooth>(position + i, values[i], load(gate + i * LANES));
+            };
+            correlate(slope, s.slope_columns(), reversed + vector * taps * LANES, plain, s.height, s.width, done);
+          });
         }
         for (int64_t i = 0; i < taps * LANES; i++) by_depthwise[vector * taps * LANES + i] += tile_taps[i];
         finish.add_to(by_coefficients, padded_in);

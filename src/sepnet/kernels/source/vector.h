@@ -63,14 +63,6 @@ inline Vector where_equal(Vector a, Vector b, Vector yes, Vector no = Vector{}) 
 #endif
 }
 
-inline float to_float(float value) { return value; }
-inline float to_float(bf16 value) {
-  uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float out;
-  std::memcpy(&out, &bits, 4);
-  return out;
-}
-
 // To the nearest, ties to even, as PyTorch and the processor's own instruction do.
 inline void from_float(float value, float* to) { *to = value; }
 inline void from_float(float value, bf16* to) {
@@ -127,12 +119,6 @@ inline Vector load_lanes(const T* from, int count) {
 template <class T>
 inline void store_lanes(T* to, Vector value, int count) {
   count == LANES ? store(to, value) : store_part(to, value, count);
-}
-
-inline float sum(Vector value) {
-  float total = 0;
-  for (int i = 0; i < LANES; i++) total += value[i];
-  return total;
 }
 
 // A unit is 32 bits along the axis that a product sums over: one float, or two neighbouring bf16.

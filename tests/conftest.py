@@ -1,0 +1,13 @@
+"""What every test needs: a SIGINT that interrupts, and the same random examples in every run.
+
+Some tests interrupt a process of their own: it must not begin with SIGINT ignored, as a background job's does. A check
+on clean code must not fail by luck; `./test --hypothesis-profile=default` looks for new examples.
+"""
+
+import signal
+
+from hypothesis import settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("same", derandomize=True, database=None)
+settings.load_profile("same")
