@@ -16,7 +16,7 @@ from sepnet.errors import SepnetError
 from sepnet.kernels import accelerate, describe
 from sepnet.kernels.accelerate import Accelerated
 from sepnet.kernels.native import Native, Pool, Stage
-from sepnet.kernels.plan import Add, Convolution, Norm, Other, Plan, Pooling, Relu, Same, Step, window
+from sepnet.kernels.plan import Activation, Add, Convolution, Norm, Other, Plan, Pooling, Same, Step, window
 from sepnet.networks import build
 from sepnet.training.inference import autocast
 
@@ -183,7 +183,7 @@ def _name(step: Step, modules: dict[str, nn.Module]) -> str:
             return _convolution(step)
         case Norm():
             return "batch norm"
-        case Relu():
+        case Activation():
             return "ReLU"
         case Same():
             return ""
@@ -251,5 +251,5 @@ def _pool_numbers(pool: Any, way: str) -> int:
     if way == "forward":
         return inputs + y
     largest = not pool.average and pool.window_rows * pool.window_columns > 1
-    needs_input = largest or s.relu_in or s.coefficients
+    needs_input = largest or s.activation or s.coefficients
     return y + (inputs if needs_input else 0) + x * (bool(s.grad_x) + bool(s.grad_residual))

@@ -34,21 +34,21 @@ def context(module: str, options: argparse.Namespace) -> dict[str, Any]:
         )
     return {
         "command": " ".join([f"python -m {module}", *words]),
-        "commit": _commit(),
+        "commit": commit(),
         "machine": {**machine, "load_before": load},
     }
 
 
-def _commit() -> str | None:
-    """Return the checkout's commit, and whether files differ from it; None without git."""
+def commit() -> str | None:
+    """Return the checkout's commit, and whether files outside ``results`` differ from it; None without git."""
     try:
-        commit, changes = (
+        head, changes = (
             subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain"])
+            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", ".", ":!results"])
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return f"{commit} and uncommitted changes" if changes else commit
+    return f"{head} and uncommitted changes" if changes else head
 
 
 def described(record: dict[str, Any]) -> str:

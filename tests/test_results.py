@@ -1,9 +1,12 @@
 """The measured runs under ``results/`` hold together, and the README quotes them."""
 
+import itertools
+import json
 from pathlib import Path
 
 import pytest
 
+from benchmarks.tables import figure
 from sepnet import jobs
 from sepnet.runs import Run
 from sepnet.training.history import best
@@ -58,3 +61,15 @@ def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
         row = next(line for line in rows if f"results/{path.name}]" in line)
         assert f" {len(run.history)} of {run.config.recipe.epochs} " in row
     assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)
+
+
+def test_the_readme_quotes_the_measured_speeds() -> None:
+    rows = json.loads((ROOT / "results/speed/speed.json").read_text())["rows"]
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert len(rows) == 12
+    for network, group in itertools.groupby(rows, key=lambda row: row["network"]):
+        engines = list(group)
+        cells = [figure(row["images_per_second"]["median"]) for row in engines]
+        ratios = [f" ({figure(row['sepnet_is_faster']['median'])}×)" for row in engines[1:]]
+        line = " | ".join(f"{cell}{ratio}" for cell, ratio in zip(cells, ["", *ratios], strict=True))
+        assert f"| `{network}` | {line} |" in readme
