@@ -78,6 +78,11 @@ class Native:
     variant: str
     library: ctypes.CDLL
 
+    @property
+    def lanes(self) -> int:
+        """Channels that the library takes at a time: ``LANES`` of ``source/vector.h``."""
+        return 8 if self.variant == "avx2" else 16
+
     def computes(self, dtype: torch.dtype) -> bool:
         """Tell whether the library has kernels for tensors of this type."""
         return dtype == torch.float32 or (dtype == torch.bfloat16 and self.variant == "avx512-bf16")

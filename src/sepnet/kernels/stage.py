@@ -12,9 +12,6 @@ from sepnet.kernels.library import channels_last, library, new_image, observed, 
 from sepnet.kernels.native import Native, Stage, address, native
 from sepnet.kernels.tape import Slopes, Tape, active
 
-LANES = 16
-"""Channels that the kernels take at a time."""
-
 ACTIVATIONS: Sequence[Callable[[Tensor], Tensor]] = (
     lambda value: value,
     torch.relu,
@@ -284,11 +281,13 @@ def _fake_forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     given, form, (with_sums, with_given, with_middle) = _split(flat)
     channels, height, width = _output_shape(given, form)
     x = given.x
-    with_middle = with_middle and given.depthwise is not None and given.pointwise is not None
+    compiled = compiled_for(given)
+    both = given.depthwise is not None and given.pointwise is not None
+    padded = -(-x.shape[1] // compiled.lanes) * compiled.lanes if compiled else 0
     return (
         new_image(x, channels, height, width),
         x.new_empty((2, channels) if with_sums else 0, dtype=torch.float64),
-        x.new_empty((len(x), height, width, -(-x.shape[1] // LANES) * LANES) if with_middle else 0),
+        x.new_empty((len(x), height, width, padded) if with_middle and both and compiled else 0),
         new_image(x, *x.shape[1:]) if with_given else x.new_empty(0),
     )
 
