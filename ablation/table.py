@@ -1,7 +1,9 @@
 """The ledger as a page for reading."""
 
-import math
+import statistics
 from collections.abc import Sequence
+
+from scipy import stats
 
 from ablation.rows import Outcome, Row, read_ledger
 
@@ -56,8 +58,5 @@ def _line(row: Row, outcomes: list[Outcome]) -> str:
 
 def _spread(values: list[float], digits: int) -> str:
     """Return mean ± standard error; of one value, the value."""
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return f"{mean:.{digits}f} ± {math.sqrt(variance / len(values)):.{digits}f}"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {float(stats.sem(values)):.{digits}f}"

@@ -189,6 +189,8 @@ MISTAKES = [
     ("train net.py:small --lr 0", "lr is 0"),
     ("train net.py:small --set epoch=3", "unknown key 'epoch': did you mean 'epochs'"),
     ("train net.py:small --set seed=3", "unknown key 'seed'"),
+    ("train net.py:small --set lr=1 --set lr=2", "lr is set twice, to 1 and to 2"),
+    ("train net.py:small --lr 1 --set lr=2", "lr is given twice"),
     ("train net.py:small --set lr", "setting 'lr' is not understood"),
     ("train net.py:small --set flip=sideways", "flip is 'sideways'"),
     ("train net.py:small --precision fp8", "precision is 'fp8'"),

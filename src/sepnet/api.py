@@ -156,7 +156,10 @@ def train(
         "lr": lr,
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    given = {**require_fields(settings or {}), **given}
+    more_given = require_fields(settings or {})
+    for key in given.keys() & more_given.keys():
+        raise SepnetError(f"{key} is given twice, by itself and among the settings: give it once")
+    given |= more_given
     if resume and reuse:
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:

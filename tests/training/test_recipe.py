@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sepnet.errors import SepnetError
-from sepnet.training.recipe import Recipe, load_recipe, parse_setting, recipe_from_dict
+from sepnet.training.recipe import Recipe, load_recipe, parse_settings, recipe_from_dict
 
 
 def test_the_published_recipe_is_the_assignments() -> None:
@@ -71,10 +71,10 @@ def test_a_mistake_in_a_file_is_named(tmp_path: Path, text: str, message: str) -
 def test_a_setting_is_a_field_and_a_value_of_toml(text: str, expected: tuple[str, object] | None) -> None:
     if expected is None:
         with pytest.raises(SepnetError, match="is not understood: expected") as raised:
-            parse_setting(text)
+            parse_settings([text])
         assert "lr=0.1" in str(raised.value)
     else:
-        assert parse_setting(text) == expected
+        assert parse_settings([text]) == dict([expected])
 
 
 def test_an_unknown_override_is_refused() -> None:

@@ -74,7 +74,7 @@ def command(
     Ctrl-C saves and stops; a run stopped in any way goes on with --resume to the same final weights.
     """
     from sepnet import api
-    from sepnet.training.recipe import VALIDATIONS, parse_setting
+    from sepnet.training.recipe import VALIDATIONS, parse_settings
 
     with only_results():
         run = api.train(
@@ -84,7 +84,7 @@ def command(
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
-            settings=dict(map(parse_setting, settings or [])),
+            settings=parse_settings(settings or []),
             seed=seed,
             device=device,
             precision=precision,

@@ -1,7 +1,7 @@
 """The recipe: every setting of training, its default, and its check."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -145,13 +145,23 @@ def require_fields(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return values
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
-    """Return field and value of ``field=value``, the value as in TOML; a word there needs no quotation marks.
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Return fields and values of ``field=value`` texts, the values as in TOML; a word there needs no quotation marks.
 
     Raises:
-        SepnetError: the text has another form.
+        SepnetError: a text has another form, or a field is set twice.
 
     """
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, value = _parse_setting(text)
+        if key in values:
+            raise SepnetError(f"{key} is set twice, to {values[key]} and to {value}: set it once")
+        values[key] = value
+    return values
+
+
+def _parse_setting(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not (separator and key.isidentifier() and value) or "\n" in text:
