@@ -55,6 +55,7 @@ def training_step(
         model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
         resident(dataset.train, where),
         recipe,
+        classes=len(dataset.classes),
         seed=0,
         precision=precision,
         normalize=Normalizer([0.5] * channels, [0.25] * channels, where),

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sepnet.data.augment import take_augmented
+from sepnet.data.augment import cut_out, mix_up, take_augmented
 
 
 def _images(count: int, height: int, width: int) -> torch.Tensor:
@@ -44,3 +44,36 @@ def test_every_shift_is_drawn_about_equally_often() -> None:
     shares = centres.bincount(minlength=9).double() / count
     assert set(centres.unique().tolist()) == {2, 3, 4, 5, 6}
     assert (shares[2:7] - 0.2).abs().max() < 0.03
+
+
+@settings(max_examples=30, deadline=None)
+@given(side=st.integers(1, 12), height=st.integers(1, 9), width=st.integers(1, 9), seed=st.integers(0, 999))
+def test_a_square_is_cut_out_of_each_image(side: int, height: int, width: int, seed: int) -> None:
+    images = torch.rand(6, 3, height, width).add(1).contiguous(memory_format=torch.channels_last)
+    cut = cut_out(images, side, generator=torch.Generator().manual_seed(seed))
+    assert cut.is_contiguous(memory_format=torch.channels_last)
+    for image, source in zip(cut, images, strict=True):
+        gone = (image == 0).all(dim=0)
+        assert torch.equal(image[:, ~gone], source[:, ~gone])
+        rows, columns = gone.any(dim=1), gone.any(dim=0)
+        assert torch.equal(gone, rows[:, None] & columns)
+        for line in (rows, columns):
+            size = len(line)
+            assert min(size, (side + 1) // 2) <= line.sum() <= min(size, side)
+            assert len(line.unique_consecutive()) <= 3
+
+
+def test_every_place_is_cut_out_about_equally_often() -> None:
+    images = torch.ones(4000, 1, 5, 5)
+    cut = cut_out(images, 1, generator=torch.Generator().manual_seed(1))
+    assert ((cut == 0).double().mean(dim=(0, 1)) - 1 / 25).abs().max() < 0.015
+
+
+def test_images_and_labels_are_mixed_by_the_same_share() -> None:
+    images = torch.rand(4, 3, 5, 6).contiguous(memory_format=torch.channels_last)
+    targets = F.one_hot(torch.tensor([2, 0, 1, 1]), 3).float()
+    partners = torch.tensor([1, 0, 3, 2])
+    mixed, shares = mix_up(images, targets, 0.7, partners)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mixed, 0.7 * images + 0.3 * images[partners])
+    torch.testing.assert_close(shares, torch.tensor([[0.3, 0, 0.7], [0.7, 0, 0.3], [0, 1, 0], [0, 1, 0]]))

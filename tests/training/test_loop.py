@@ -88,8 +88,9 @@ def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> 
         replace(RECIPE, lr=0.01, optimizer="adam"),
         replace(RECIPE, optimizer="muon"),
         replace(RECIPE, first_size=0.5),
+        replace(RECIPE, cutout=3, mixup=0.2),
     ],
-    ids=["sgd", "adam", "muon", "growing images"],
+    ids=["sgd", "adam", "muon", "growing images", "cutout and mixup"],
 )
 def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
@@ -129,6 +130,29 @@ def test_images_grow_to_their_own_size(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(TrainingStep, "batch", note)
     _train(tmp_path, recipe=replace(RECIPE, first_size=0.5, grown=0.7))
     assert sizes == [(4, 4)] * 3 + [(5, 5)] * 3 + [(6, 6)] * 2 + [(7, 7)] * 3 + [(8, 8)] * 4
+
+
+def test_a_mixed_batch_costs_what_its_shares_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Zhang et al. write it: the loss by each of the two labels, by their shares; label smoothing acts on both."""
+    update = TrainingStep._update_weights
+    drawn: list[float] = []
+
+    def check(step: TrainingStep, images: torch.Tensor, targets: torch.Tensor) -> Any:
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        loss, logits = update(step, images, targets)
+        share, label = targets.topk(2, dim=1)
+        assert ((share.sum(dim=1) - 1).abs() < 1e-6).all()
+        smoothed = torch.nn.CrossEntropyLoss(label_smoothing=0.1, reduction="none")
+        apart = sum(share[:, i] * smoothed(logits.float(), label[:, i]) for i in (0, 1))
+        assert isinstance(apart, torch.Tensor)
+        torch.testing.assert_close(loss, apart.mean())
+        drawn.extend({round(float(value), 4) for value in share[:, 0]} - {1.0})
+        return loss, logits
+
+    monkeypatch.setattr(TrainingStep, "_update_weights", check)
+    _train(tmp_path, recipe=replace(RECIPE, mixup=1.0, label_smoothing=0.1))
+    assert len(set(drawn)) == len(drawn) > 5  # a batch has one share
+    assert all(0.5 <= share < 1 for share in drawn)
 
 
 def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,29 @@ def take_augmented(
     return taken.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
+def cut_out(images: Tensor, side: int, *, generator: torch.Generator) -> Tensor:
+    """Return images ``(B, C, H, W)``, a square of ``side`` pixels of each set to 0; what lies over an edge is lost.
+
+    (DeVries and Taylor 2017, "Cutout".)
+    """
+    inside = []
+    for size in images.shape[2:]:
+        starts = torch.randint(size, (len(images), 1), generator=generator) - side // 2
+        positions = torch.arange(size)
+        inside.append(((positions >= starts) & (positions < starts + side)).to(images.device))
+    rows, columns = inside
+    return images.clone().masked_fill_(rows[:, None, :, None] & columns[:, None, None, :], 0)
+
+
+def mix_up(images: Tensor, targets: Tensor, share: float, partners: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``share`` of each image and target, and the rest of its partner's: ``(B, C, H, W)`` and ``(B, classes)``.
+
+    ``targets`` are probabilities ``(B, classes)``, ``partners`` indices ``(B,)`` into the batch. (Zhang et al. 2018,
+    "mixup".)
+    """
+    return images.lerp(images[partners], 1 - share), targets.lerp(targets[partners], 1 - share)
+
+
 def shrink(images: Tensor, share: float) -> Tensor:
     """Return images ``(B, C, H, W)`` of floats at a share of their height and width, interpolated without aliasing."""
     height, width = (max(1, round(size * share)) for size in images.shape[2:])

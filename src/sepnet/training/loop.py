@@ -41,6 +41,7 @@ class Trainer:
             self.model,
             self.train_split,
             self.recipe,
+            classes=len(dataset.classes),
             seed=run.config.seed,
             precision=run.config.precision,
             normalize=self.normalize,

@@ -50,6 +50,12 @@ class Recipe:
     flip: Literal["none", "random", "alternating"] = "none"
     """Horizontal flips; ``alternating`` flips a random half of the images in even epochs and the other half
     in odd ones (Jordan 2024, airbench)."""
+    cutout: int = 0
+    """Side in pixels of a square of each image that is set to 0, the mean where images are ``standard``.
+    (DeVries and Taylor 2017.)"""
+    mixup: float = 0.0
+    """Each image is mixed with another one of its batch, and its label with that one's, by a share that is drawn for
+    the batch from Beta(``mixup``, ``mixup``); the larger part is its own. (Zhang et al. 2018.)"""
     first_size: float = 1.0
     """The first images' height and width, as a share of their own: fewer pixels, faster steps. They grow evenly, the
     share rounded down to eighths. (Tan and Le 2021, EfficientNetV2, section 4.)"""
@@ -97,6 +103,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "warmup": _SHARE,
     "label_smoothing": _BELOW_ONE,
     "crop": (0, 10**4, "a whole number of pixels, 0 for none"),
+    "cutout": (0, 10**4, "a whole number of pixels, 0 for none"),
+    "mixup": _NOT_NEGATIVE,
     "first_size": (0.125, 1.0, "a number from 0.125 to 1"),
     "grown": _SHARE,
     "average": _BELOW_ONE,

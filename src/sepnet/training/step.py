@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepnet.data.augment import shrink, take_augmented
+from sepnet.data.augment import cut_out, mix_up, shrink, take_augmented
 from sepnet.data.dataset import Split
 from sepnet.kernels import accelerate
 from sepnet.training.averaging import WeightAverage
@@ -25,12 +26,21 @@ class TrainingStep:
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, recipe: Recipe, *, seed: int, precision: str, normalize: Normalizer
+        self,
+        model: nn.Module,
+        split: Split,
+        recipe: Recipe,
+        *,
+        classes: int,
+        seed: int,
+        precision: str,
+        normalize: Normalizer,
     ) -> None:
         self.model = model
         self.network = accelerate(model)
         self.split = split
         self.recipe = recipe
+        self.classes = classes
         self.seed = seed
         self.precision = precision
         self.normalize = normalize
@@ -53,9 +63,10 @@ class TrainingStep:
         """Train on the images at ``indices`` ``(B,)``, as step ``step`` (from 0) of epoch ``epoch`` (from 0)."""
         number = epoch * self.per_epoch + step
         images, labels = self.batch(indices, epoch, step)
+        images, targets = self._mixed(images, labels, number)
         self._set_rate(learning_rate(self.recipe, number, self.recipe.epochs * self.per_epoch))
         torch.manual_seed(derive_seed(self.seed, "step", number))
-        loss, logits = self._update(images, labels)
+        loss, logits = self._update(images, targets)
         if self.average:
             self.average.update(number)
         self._add_to_sums(loss, logits, labels)
@@ -68,11 +79,11 @@ class TrainingStep:
             else:
                 group["lr"] = own
 
-    def _update_weights(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step of the optimizer; return loss and logits."""
+    def _update_weights(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Take one step towards labels ``(B,)`` or their shares ``(B, classes)``; return loss and logits."""
         with autocast(self.device, self.precision):
             logits = self.network(images)
-        loss = self.loss_function(logits.float(), labels)
+        loss = self.loss_function(logits.float(), targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -88,7 +99,20 @@ class TrainingStep:
             flip=self._flips(indices, epoch, generator),
             generator=generator,
         )
-        return self._resize(self.normalize(images), epoch, step), self.split.labels[indices]
+        images = self.normalize(images)
+        if self.recipe.cutout:
+            images = cut_out(images, self.recipe.cutout, generator=generator)
+        return self._resize(images, epoch, step), self.split.labels[indices]
+
+    def _mixed(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Return images and what they are to be taken for: labels, or their shares ``(B, classes)`` if mixed."""
+        if not self.recipe.mixup:
+            return images, labels
+        draw = np.random.default_rng(derive_seed(self.seed, "mixup", number))
+        share = float(draw.beta(self.recipe.mixup, self.recipe.mixup))
+        partners = torch.from_numpy(draw.permutation(len(images))).to(self.device)
+        targets = nn.functional.one_hot(labels, self.classes).float()
+        return mix_up(images, targets, max(share, 1 - share), partners)
 
     def _resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
         share = image_size(self.recipe, epoch * self.per_epoch + step, self.recipe.epochs * self.per_epoch)
