@@ -63,8 +63,9 @@ def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
     assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)
 
 
-def test_the_readme_quotes_the_measured_speeds() -> None:
-    rows = json.loads((ROOT / "results/speed/speed.json").read_text())["rows"]
+@pytest.mark.parametrize("record", ["speed", "avx2/speed"])
+def test_the_readme_quotes_the_measured_speeds(record: str) -> None:
+    rows = json.loads((ROOT / f"results/speed/{record}.json").read_text())["rows"]
     readme = (ROOT / "README.md").read_text().splitlines()
     assert len(rows) == 12
     for network, group in itertools.groupby(rows, key=lambda row: row["network"]):
