@@ -15,11 +15,9 @@ def chain(
     widths: tuple[int, ...] = (32, 64, 96),
     blocks: tuple[int, ...] = (2, 3, 3),
     kernels: tuple[tuple[int, ...], ...] = ((3,), (3,), (3,)),
-    stem_kernel: int = 3,
     stem_filters: int = 1,
     per_block: int = 2,
     activation: Callable[[], nn.Module] = nn.ReLU,
-    last_activation: bool = True,
     dropout: float = 0.05,
 ) -> nn.Module:
     """Return a network for images ``(N, C, H, W)``: a stem, then stages of residual blocks, then a dense layer.
@@ -29,12 +27,10 @@ def chain(
         image_shape: channels, height and width.
         widths: channels of each stage; every stage but the first begins with stride 2.
         blocks: residual blocks of each stage.
-        kernels: of each stage's convolutions, taken in turn.
-        stem_kernel: the first convolution's.
+        kernels: sides of each stage's depthwise kernels, taken in turn.
         stem_filters: the first depthwise convolution's, for each channel of the image.
         per_block: convolutions of a residual block.
         activation: what makes an activation layer.
-        last_activation: whether each block ends in an activation.
         dropout: before the dense layer.
 
     """
@@ -43,7 +39,7 @@ def chain(
         convolution = SeparableConv2d(channels, filters, kernel, stride=stride, depth_multiplier=times)
         return [convolution, nn.BatchNorm2d(filters)]
 
-    layers = [*separable(image_shape[0], widths[0], stem_kernel, times=stem_filters), activation()]
+    layers = [*separable(image_shape[0], widths[0], 3, times=stem_filters), activation()]
     channels = widths[0]
     for stage, (width, count, sizes) in enumerate(zip(widths, blocks, kernels, strict=True)):
         number = 0
@@ -55,8 +51,7 @@ def chain(
                 main += [] if index == 0 else [activation()]
                 main += separable(channels, width, sizes[number % len(sizes)], stride if index == 0 else 1)
                 channels, number = width, number + 1
-            layers.append(Residual(nn.Sequential(*main), shortcut))
-            layers += [activation()] if last_activation else []
+            layers += [Residual(nn.Sequential(*main), shortcut), activation()]
     layers += [GlobalAveragePool(), nn.Dropout(dropout), nn.Linear(channels, classes)]
     return nn.Sequential(*layers)
 
@@ -65,26 +60,6 @@ start = chain
 
 # The first depthwise convolution has one filter for each colour, so that 32 channels are mixtures of three planes.
 stem_8_filters = partial(chain, stem_filters=8)
-stem_8_filters_5x5 = partial(chain, stem_filters=8, stem_kernel=5)
-
-# Kernels.
-k533 = partial(chain, kernels=((5,), (3,), (3,)))
-k355 = partial(chain, widths=(32, 64, 88), kernels=((3,), (5,), (5,)))
-k555 = partial(chain, widths=(32, 64, 84), kernels=((5,), (5,), (5,)))
-k_mixed = partial(chain, widths=(32, 64, 92), kernels=((3, 5), (3, 5), (3, 5)))
-
-# Depth against width.
-deep_middle_wide_end = partial(chain, widths=(32, 64, 88), blocks=(2, 4, 3))
-deep_middle = partial(chain, widths=(32, 64, 80), blocks=(2, 5, 3))
-two_stages = partial(chain, widths=(32, 72), blocks=(1, 7), kernels=((3,), (3,)))
-wide_shallow = partial(chain, widths=(48, 80, 96), blocks=(1, 3, 2))
-narrow_deep = partial(chain, widths=(32, 56, 80), blocks=(3, 4, 4))
-narrow_start = partial(chain, widths=(16, 64, 96), blocks=(1, 4, 3))
-wide_end = partial(chain, widths=(32, 64, 128), blocks=(2, 3, 2))
-
-# The residual form.
-single = partial(chain, blocks=(4, 6, 6), per_block=1)
-linear_blocks = partial(chain, last_activation=False)
 
 # Activations.
 silu = partial(chain, activation=nn.SiLU)
@@ -94,6 +69,4 @@ hardswish = partial(chain, activation=nn.Hardswish)
 wider_single = partial(chain, stem_filters=8, blocks=(4, 6, 6), per_block=1)
 wider_k555 = partial(chain, stem_filters=8, widths=(32, 64, 84), kernels=((5,), (5,), (5,)))
 wider_deep_middle = partial(chain, stem_filters=8, widths=(32, 64, 80), blocks=(2, 5, 3))
-wider_k533 = partial(chain, stem_filters=8, kernels=((5,), (3,), (3,)))
 wider_hardswish = partial(chain, stem_filters=8, activation=nn.Hardswish)
-wider_silu = partial(chain, stem_filters=8, activation=nn.SiLU)

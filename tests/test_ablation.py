@@ -74,7 +74,7 @@ def test_missing_rows_are_trained_and_entered(
     monkeypatch.setattr(rows, "LEDGER", tmp_path / "ledger.jsonl")
     monkeypatch.setattr(race, "RUNS", tmp_path / "runs")
     quick = {"epochs": 1, "batch_size": 500}
-    row = Row(name="quick", group="test", network="narrow_start", settings=quick, seeds=(0, 1), data="sample")
+    row = Row(name="quick", group="test", network="stem_8_filters", settings=quick, seeds=(0, 1), data="sample")
     assert "| missing |" in table.as_markdown([row])
     race.train_missing([row], jobs=2)
     ledger = read_ledger()
