@@ -21,7 +21,7 @@ Each row changes one thing, or a few that had won before, about the network `sta
 seeds are given as mean ± standard error. 5,000 images alone make a difference of two rows uncertain by about 0.4
 points, so a small one counts only if it came again. `python -m ablation run` trains what is missing (two rows at a
 time, so the seconds in [ledger.jsonl](ledger.jsonl) are no measure of speed), `python -m ablation table` prints this
-page."""
+page. The ledger names the machine of each run: some had bf16, and some AVX2 alone, so that they computed in float32."""
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
