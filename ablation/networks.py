@@ -70,3 +70,7 @@ wider_single = partial(chain, stem_filters=8, blocks=(4, 6, 6), per_block=1)
 wider_k555 = partial(chain, stem_filters=8, widths=(32, 64, 84), kernels=((5,), (5,), (5,)))
 wider_deep_middle = partial(chain, stem_filters=8, widths=(32, 64, 80), blocks=(2, 5, 3))
 wider_hardswish = partial(chain, stem_filters=8, activation=nn.Hardswish)
+
+# Shapes upon all three.
+wide_shallow = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(48, 96, 112), blocks=(1, 2, 2))
+wide_end = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(32, 64, 128), blocks=(2, 3, 2))
