@@ -37,7 +37,7 @@ def prepare(job: dict[str, Any]) -> Engine:
             return images, run.history[-1].seconds
 
     versions = {"sepnet": sepnet.__version__, "torch": torch.__version__, "precision": precision}
-    versions["computed_by"] = describe(step.network)
+    versions["computed_by"] = describe(step.network, precision=step.precision)
     return Engine(versions, {"turn": lambda seconds: repeat(train_batch, seconds), "epoch": epoch})
 
 

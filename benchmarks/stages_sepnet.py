@@ -71,7 +71,7 @@ def prepare(job: dict[str, Any]) -> Engine:
         return steps * job["batch_size"], sum(clock.run(train_batch, counts=counts) for _ in range(steps))
 
     versions = {"sepnet": sepnet.__version__, "torch": torch.__version__, "precision": precision}
-    versions["computed_by"] = describe(step.network)
+    versions["computed_by"] = describe(step.network, precision=step.precision)
     commands: dict[str, Callable[..., tuple[int, float]]] = {
         "turn": turn,
         "part": lambda name: (job["batch_size"], clock.median(name)),

@@ -188,7 +188,7 @@ def measure(
         validation_images=validation_images,
         device=config.device,
         precision=config.precision,
-        computed_by=describe(step.network, step.device.type),
+        computed_by=describe(step.network, step.device.type, step.precision),
         threads=machine["threads"],
         processor=machine["processor"],
         gpu=machine["gpu"] if on_gpu else None,

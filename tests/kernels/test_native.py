@@ -15,6 +15,7 @@ from sepnet.notices import notice_once
 from sepnet.trained import Classifier
 from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
+from tests.kernels.support import needs_kernels
 from tests.training.support import patterns, tiny
 
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1, average=0.9)
@@ -67,6 +68,13 @@ def test_pytorch_alone_where_nothing_was_compiled(folder: Path, monkeypatch: pyt
 def test_pytorch_alone_on_a_gpu_or_for_a_network_that_stayed_whole() -> None:
     assert describe(device="cuda") == "PyTorch alone: device cuda"
     assert describe(torch.nn.ReLU()).startswith("PyTorch alone: ")
+
+
+@needs_kernels
+def test_pytorch_alone_in_a_precision_that_the_kernels_have_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    _switch(monkeypatch, "avx2")
+    assert describe(precision="fp32") == "sepnet's kernels, avx2"
+    assert describe(precision="bf16").startswith("PyTorch alone: sepnet's kernels for avx2 compute in fp32 alone")
 
 
 WHOLE = Path(torch._C.__file__).read_bytes()  # a library that has nothing to do with sepnet

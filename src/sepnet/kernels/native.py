@@ -104,10 +104,11 @@ def native() -> Native | None:
     return found if isinstance(found, Native) else None
 
 
-def describe(network: object = None, device: str = "cpu") -> str:
+def describe(network: object = None, device: str = "cpu", precision: str = "fp32") -> str:
     """Return what computes on a device: sepnet's kernels and which of them, or PyTorch alone and why.
 
-    ``network`` is what :func:`sepnet.kernels.accelerate` made of a model, if it is to be about that one.
+    ``network`` is what :func:`sepnet.kernels.accelerate` made of a model, if it is to be about that one;
+    ``precision`` is ``fp32`` or ``bf16``.
 
     Raises:
         SepnetError: as for :func:`native`.
@@ -120,6 +121,8 @@ def describe(network: object = None, device: str = "cpu") -> str:
         reason = found
     elif isinstance(network, torch.nn.Module):
         reason = "sepnet's kernels do not take this network"
+    elif precision == "bf16" and not found.computes(torch.bfloat16):
+        reason = f"sepnet's kernels for {found.variant} compute in fp32 alone; --precision fp32 takes them"
     else:
         return f"sepnet's kernels, {found.variant}"
     return f"PyTorch alone: {reason}"

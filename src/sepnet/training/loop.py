@@ -48,7 +48,7 @@ class Trainer:
         )
         self.judge = accelerate(self.judged) if self.average else self.step.network
         """Computes what the judged model does."""
-        self.computed_by = describe(self.step.network, self.device.type)
+        self.computed_by = describe(self.step.network, self.device.type, run.config.precision)
         self.steps = self.step.per_epoch
         self.state = State()
         self.clock = time.monotonic()
