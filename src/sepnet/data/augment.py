@@ -1,4 +1,4 @@
-"""Batched augmentation: crop and flip as one gather of pixels."""
+"""Batched augmentation: crop and flip as one gather of pixels, cutout, mixup, and smaller images."""
 
 import torch
 from torch import Tensor, nn

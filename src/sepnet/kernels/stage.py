@@ -1,4 +1,4 @@
-"""``sepnet::stage``: batch norm, residual and ReLU on the way in, a separable convolution, sums on the way out."""
+"""``sepnet::stage``: batch norm, residual and activation on the way in, separable convolution, sums on the way out."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -176,7 +176,7 @@ def _forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         nothing = x.new_empty(0)
         return y, sums if with_sums else nothing.double(), nothing, start.clone() if with_given else nothing
     given = in_memory_order(given)
-    y, sums, middle, kept = outputs = _fake_forward(*given, *form, with_sums, with_given, with_middle)
+    y, sums, middle, kept = outputs = _empty_outputs(given, form, compiled, with_sums, with_given, with_middle)
     kernel_arguments = arguments(given, form, y.shape[1:], y, _filled(sums), _filled(middle), _filled(kept))
     compiled.call("stage_forward", kernel_arguments, x.dtype)
     return outputs
@@ -276,12 +276,12 @@ def _taped(tape: Tape, given: Given, form: Form, with_sums: bool, with_given: bo
     return y, sums, kept
 
 
-def _fake_forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return outputs of the right shapes, not yet computed: all that a compiler asks for."""
-    given, form, (with_sums, with_given, with_middle) = _split(flat)
+def _empty_outputs(
+    given: Given, form: Form, compiled: Native | None, with_sums: bool, with_given: bool, with_middle: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return outputs of the right shapes, not yet computed."""
     channels, height, width = _output_shape(given, form)
     x = given.x
-    compiled = compiled_for(given)
     both = given.depthwise is not None and given.pointwise is not None
     padded = -(-x.shape[1] // compiled.lanes) * compiled.lanes if compiled else 0
     return (
@@ -290,6 +290,11 @@ def _fake_forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x.new_empty((len(x), height, width, padded) if with_middle and both and compiled else 0),
         new_image(x, *x.shape[1:]) if with_given else x.new_empty(0),
     )
+
+
+def _fake_forward(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    given, form, wanted = _split(flat)
+    return _empty_outputs(given, form, compiled_for(given), *wanted)
 
 
 def _fake_backward(*flat: Any) -> tuple[Tensor, ...]:

@@ -89,6 +89,7 @@ class Recipe:
 
 _COUNT = (1, 10**9, "a whole number of at least 1")
 _NOT_NEGATIVE = (0.0, 1e9, "a number of at least 0")
+_PIXELS = (0, 10**4, "a whole number of pixels, 0 for none")
 _SHARE = (0.0, 1.0, "a number from 0 to 1")
 _BELOW_ONE = (0.0, 0.999_999, "a number from 0 to below 1")
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -102,8 +103,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "weight_decay": _NOT_NEGATIVE,
     "warmup": _SHARE,
     "label_smoothing": _BELOW_ONE,
-    "crop": (0, 10**4, "a whole number of pixels, 0 for none"),
-    "cutout": (0, 10**4, "a whole number of pixels, 0 for none"),
+    "crop": _PIXELS,
+    "cutout": _PIXELS,
     "mixup": _NOT_NEGATIVE,
     "first_size": (0.125, 1.0, "a number from 0.125 to 1"),
     "grown": _SHARE,

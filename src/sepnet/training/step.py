@@ -50,6 +50,7 @@ class TrainingStep:
         self.loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._update: Update = Graphed(self._update_weights) if self.device.type == "cuda" else self._update_weights
         self.per_epoch = math.ceil(len(split) / recipe.batch_size)
+        self.in_all = recipe.epochs * self.per_epoch
         draws = torch.rand(len(split), generator=derive_generator(seed, "flip"))
         self._flipped_first = (draws < 0.5).to(self.device)
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -64,7 +65,7 @@ class TrainingStep:
         number = epoch * self.per_epoch + step
         images, labels = self.batch(indices, epoch, step)
         images, targets = self._mixed(images, labels, number)
-        self._set_rate(learning_rate(self.recipe, number, self.recipe.epochs * self.per_epoch))
+        self._set_rate(learning_rate(self.recipe, number, self.in_all))
         torch.manual_seed(derive_seed(self.seed, "step", number))
         loss, logits = self._update(images, targets)
         if self.average:
@@ -91,7 +92,8 @@ class TrainingStep:
 
     def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return augmented, normalized images ``(B, C, H, W)`` and their labels ``(B,)``."""
-        generator = derive_generator(self.seed, "augment", epoch * self.per_epoch + step)
+        number = epoch * self.per_epoch + step
+        generator = derive_generator(self.seed, "augment", number)
         images = take_augmented(
             self.split.images,
             indices,
@@ -102,7 +104,8 @@ class TrainingStep:
         images = self.normalize(images)
         if self.recipe.cutout:
             images = cut_out(images, self.recipe.cutout, generator=generator)
-        return self._resize(images, epoch, step), self.split.labels[indices]
+        share = image_size(self.recipe, number, self.in_all)
+        return images if share == 1 else shrink(images, share), self.split.labels[indices]
 
     def _mixed(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Return images and what they are to be taken for: labels, or their shares ``(B, classes)`` if mixed."""
@@ -113,10 +116,6 @@ class TrainingStep:
         partners = torch.from_numpy(draw.permutation(len(images))).to(self.device)
         targets = nn.functional.one_hot(labels, self.classes).float()
         return mix_up(images, targets, max(share, 1 - share), partners)
-
-    def _resize(self, images: Tensor, epoch: int, step: int) -> Tensor:
-        share = image_size(self.recipe, epoch * self.per_epoch + step, self.recipe.epochs * self.per_epoch)
-        return images if share == 1 else shrink(images, share)
 
     def _flips(self, indices: Tensor, epoch: int, generator: torch.Generator) -> Tensor | None:
         if self.recipe.flip == "none":
