@@ -184,7 +184,7 @@ def _name(step: Step, modules: dict[str, nn.Module]) -> str:
         case Norm():
             return "batch norm"
         case Activation():
-            return "ReLU"
+            return step.name
         case Same():
             return ""
         case Add():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import sepnet
 from benchmarks import (
@@ -30,6 +31,7 @@ from sepnet.errors import SepnetError
 from sepnet.kernels.accelerate import Accelerated
 from sepnet.kernels.native import Pool, Stage
 from sepnet.networks import build
+from sepnet.networks.layers import SeparableConv2d
 from tests.cli_support import Captured, prepare
 from tests.kernels.support import needs_kernels
 
@@ -209,6 +211,7 @@ import time
 
 import torch
 from torch import nn
+from torch import nn
 
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
 
@@ -256,6 +259,16 @@ def test_the_stages_do_all_of_the_networks_multiplications(network: str, count: 
     assert done["forward"] == sepnet.summary(network).macs - folded - dense
     assert done["backward"] == 2 * done["forward"] - rows[0].work["forward"]["depthwise"], "images need no gradient"
     assert all(row.work[way]["bytes"] > 0 for row in rows for way in outline.WAYS)
+
+
+@needs_kernels
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.Hardswish])
+def test_a_stage_is_called_by_its_activation(activation: type[nn.Module]) -> None:
+    model = nn.Sequential(SeparableConv2d(3, 16), nn.BatchNorm2d(16), activation(), SeparableConv2d(16, 16))
+    plan = Accelerated(model).plan()
+    assert plan is not None
+    first = outline.rows_of(plan)[0]
+    assert outline._title(first, plan.modules) == f"separable 3×3, batch norm, {activation.__name__}"
 
 
 def test_least_work_of_a_stage_and_of_pooling() -> None:

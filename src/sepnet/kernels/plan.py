@@ -51,6 +51,11 @@ class Activation:
     kind: int
     """An index of ``stage.ACTIVATIONS``."""
 
+    @property
+    def name(self) -> str:
+        """The name of its module in PyTorch."""
+        return str(_ACTIVATIONS[self.kind][0].__name__)
+
 
 @dataclass(kw_only=True)
 class Add:
