@@ -21,7 +21,7 @@ def prepare(job: dict[str, Any]) -> Engine:
     network, images = job["network"], job["images"]
     channels, height, width = job["image_shape"]
     dataset = random_dataset((channels, height, width), job["classes"], images, max(1, images // 5))
-    recipe = load_recipe(job["recipe"], batch_size=job["batch_size"])
+    recipe = load_recipe(job["recipe"], batch_size=job["batch_size"], first_size=1.0)  # the peers' images have one size
     precision = resolve_precision("auto", "cpu")
     step = training_step(network, dataset, recipe, device="cpu", precision=precision)
     upcoming = batches(step)

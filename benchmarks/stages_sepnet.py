@@ -31,7 +31,7 @@ def prepare(job: dict[str, Any]) -> Engine:
     torch.set_flush_denormal(True)
     channels, height, width = job["image_shape"]
     dataset = random_dataset((channels, height, width), job["classes"], job["images"], 1)
-    recipe = load_recipe(job["recipe"], batch_size=job["batch_size"])
+    recipe = load_recipe(job["recipe"], batch_size=job["batch_size"], first_size=1.0)  # the peers' images have one size
     precision = resolve_precision("auto", "cpu")
     step = training_step(job["network"], dataset, recipe, device="cpu", precision=precision)
     plan = plan_of(step.network)

@@ -89,6 +89,38 @@ def test_long_names_keep_the_text_narrow() -> None:
     assert max(map(len, str(speed).splitlines())) <= 80
 
 
+class Watched(Slow):
+    """A network that notes the sides of the images it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sides: set[int] = set()
+
+    def __deepcopy__(self, memo: object) -> "Watched":
+        return self  # so that the test sees what the copy that is trained has seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.sides.add(x.shape[-1])
+        return super().forward(x)
+
+
+def test_growing_images_count_by_their_steps() -> None:
+    recipe = Recipe(epochs=4, batch_size=10, first_size=0.5, grown=0.5)
+    network = Watched()
+    speed = sepnet.bench(
+        network, recipe, training_images=200, validation_images=40, seconds=0.5, device="cpu", precision="fp32"
+    )
+    shares = {steps.size: steps.share for steps in speed.steps}
+    assert shares == {0.5: 0.125, 0.625: 0.125, 0.75: 0.125, 0.875: 0.125, 1.0: 0.5}
+    assert network.sides == {16, 20, 24, 28, 32}
+    assert all(steps.seconds.median >= PAUSE for steps in speed.steps)
+    mean = sum(steps.share * steps.seconds.median for steps in speed.steps)
+    assert speed.mean_step_seconds == pytest.approx(mean)
+    assert speed.recipe_seconds == pytest.approx(4 * (20 * mean + speed.epoch_validation_seconds))
+    assert "ms at 0.5 of the images' height and width" in " ".join(str(speed).split())
+
+
 def test_a_network_is_no_faster_than_it_can_be() -> None:
     speed = _measured()
     assert speed.images_per_second <= 128 / PAUSE

@@ -22,6 +22,7 @@ from sepnet.notices import notice
 from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.training.inference import BATCH, infer, process_settings
 from sepnet.training.recipe import Recipe
+from sepnet.training.schedule import sizes_begin
 from sepnet.training.step import resident
 
 SECONDS = 20.0
@@ -54,6 +55,18 @@ class Timing:
         return cls(median=median, lower=lower, upper=upper, count=len(seconds))
 
 
+@dataclass(frozen=True, kw_only=True)
+class SizedSteps:
+    """The steps of a recipe whose images have one size."""
+
+    size: float
+    """Height and width, as a share of the images' own."""
+    share: float
+    """Of the recipe's steps."""
+    seconds: Timing
+    """A whole training step: loading, augmentation, forward, backward, optimizer, average."""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Speed:
     """What was measured of one network on one machine; rates and the recipe's time follow from it."""
@@ -74,10 +87,10 @@ class Speed:
     threads: int
     processor: str
     gpu: str | None
-    step_seconds: Timing
-    """A whole training step: loading, augmentation, forward, backward, optimizer, average."""
+    steps: tuple[SizedSteps, ...]
+    """One for each size that the recipe's images have, smallest first."""
     loading_seconds: Timing
-    """Its first part alone: a batch taken, augmented and normalized."""
+    """The first part of a step of the largest images: a batch taken, augmented and normalized."""
     validation_batch_seconds: Timing
     """A batch of validation."""
     peak_memory_mib: float | None
@@ -85,8 +98,18 @@ class Speed:
     peak_gpu_memory_mib: float | None
 
     @property
+    def step_seconds(self) -> Timing:
+        """A training step of the largest images."""
+        return self.steps[-1].seconds
+
+    @property
+    def mean_step_seconds(self) -> float:
+        """A step of the recipe on average, where images grow."""
+        return sum(steps.share * steps.seconds.median for steps in self.steps)
+
+    @property
     def images_per_second(self) -> float:
-        """Images trained on in a second, by the median step."""
+        """Images of the largest size trained on in a second, by the median step."""
         return self.batch_size / self.step_seconds.median
 
     @property
@@ -101,7 +124,7 @@ class Speed:
 
     @property
     def epoch_training_seconds(self) -> float:
-        """Seconds of training in one epoch."""
+        """Seconds of training in one epoch of the largest images."""
         return self.training_images / self.images_per_second
 
     @property
@@ -112,11 +135,13 @@ class Speed:
     @property
     def recipe_seconds(self) -> float:
         """Seconds that the whole recipe will take: all epochs, each with its validation."""
-        return self.epochs * (self.epoch_training_seconds + self.epoch_validation_seconds)
+        training = self.training_images / self.batch_size * self.mean_step_seconds
+        return self.epochs * (training + self.epoch_validation_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was measured and what follows from it as plain values."""
         derived = (
+            "mean_step_seconds",
             "images_per_second",
             "validation_images_per_second",
             "loading_share",
@@ -124,7 +149,8 @@ class Speed:
             "epoch_validation_seconds",
             "recipe_seconds",
         )
-        return {**asdict(self), **{name: getattr(self, name) for name in derived}}
+        values = {**asdict(self), "step_seconds": asdict(self.step_seconds)}
+        return {**values, **{name: getattr(self, name) for name in derived}}
 
     def __repr__(self) -> str:
         return to_text(self)
@@ -162,11 +188,17 @@ def measure(
         step = training_step(network, dataset, config.recipe, device=config.device, precision=config.precision)
         upcoming = batches(step)
         batch_size = min(config.recipe.batch_size, len(dataset.train))
-        train, load = _time(
-            [lambda: step(*next(upcoming)), lambda: step.batch(*next(upcoming))],
+        begin = sizes_begin(config.recipe, step.in_all)
+        moments = [divmod(number, step.per_epoch) for number in begin.values()]
+        *trained, load = _time(
+            [
+                *(partial(lambda moment: step(next(upcoming)[0], *moment), moment) for moment in moments),
+                lambda: step.batch(next(upcoming)[0], *moments[-1]),
+            ],
             seconds * TRAINING_SHARE,
             step.device,
         )
+        counts = np.diff([*begin.values(), step.in_all]).tolist()
         judged = (step.average.model if step.average else step.model).eval()
         judge = accelerate(judged) if step.average else step.network
         images = resident(dataset.test, step.device).images[:BATCH]
@@ -192,7 +224,10 @@ def measure(
         threads=machine["threads"],
         processor=machine["processor"],
         gpu=machine["gpu"] if on_gpu else None,
-        step_seconds=train,
+        steps=tuple(
+            SizedSteps(size=size, share=count / step.in_all, seconds=timing)
+            for size, count, timing in zip(begin, counts, trained, strict=True)
+        ),
         loading_seconds=load,
         validation_batch_seconds=validation,
         peak_memory_mib=environment.peak_memory_mib(),
@@ -232,6 +267,7 @@ def to_text(speed: Speed) -> str:
     rows = [
         ("training", f"{_rate(speed.images_per_second)} images/s (half of the steps {_rate(slow)} to {_rate(fast)})"),
         ("a step", f"{1000 * speed.step_seconds.median:,.1f} ms, median of {speed.step_seconds.count:,}"),
+        *_growing(speed),
         ("loading", f"{100 * speed.loading_share:.1f} % of a step, augmentation included"),
         ("validation", f"{_rate(speed.validation_images_per_second)} images/s"),
         (
@@ -253,6 +289,15 @@ def to_text(speed: Speed) -> str:
         for name, text in rows
     )
     return "\n".join([heading, "", *lines])
+
+
+def _growing(speed: Speed) -> list[tuple[str, str]]:
+    if len(speed.steps) == 1:
+        return []
+    small, large = speed.steps[0], speed.steps[-1]
+    first = f"{1000 * small.seconds.median:,.1f} ms at {small.size:g} of the images' height and width"
+    mean = f"{1000 * speed.mean_step_seconds:,.1f} ms on average as they grow to {large.size:g}"
+    return [("small steps", f"{first}, {mean}")]
 
 
 def _memory(speed: Speed) -> list[str]:

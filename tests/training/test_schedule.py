@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sepnet.training.recipe import Recipe
-from sepnet.training.schedule import image_size, learning_rate
+from sepnet.training.schedule import image_size, learning_rate, sizes_begin
 
 
 @given(st.integers(2, 500), st.floats(0, 1), st.floats(1e-4, 10))
@@ -43,3 +43,11 @@ def test_images_grow_by_eighths_to_their_own_size(steps: int, first: float, grow
 def test_images_grow_evenly() -> None:
     shares = [image_size(Recipe(first_size=0.5, grown=0.5), step, 80) for step in range(80)]
     assert [shares.count(share) for share in (0.5, 0.625, 0.75, 0.875, 1.0)] == [10, 10, 10, 10, 40]
+
+
+@given(st.integers(1, 500), st.floats(0.125, 1), st.floats(0, 1))
+@example(80, 0.5, 1.0)  # which never reach their own size
+def test_a_size_begins_where_the_one_before_ends(steps: int, first: float, grown: float) -> None:
+    recipe = Recipe(first_size=first, grown=grown)
+    shares = [image_size(recipe, step, steps) for step in range(steps)]
+    assert sizes_begin(recipe, steps) == {share: shares.index(share) for share in shares}

@@ -1,5 +1,6 @@
 """What happens to a network before its first step: the recipe's settings, its weights, its optimizer."""
 
+import itertools
 import math
 from typing import Any
 
@@ -60,7 +61,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise SepnetError("the network has no trainable parameter: expected at least one")
-    turned = [p for p in _pointwise_weights(model) if p.requires_grad] if recipe.optimizer == "muon" else []
+    turned = [p for p in _turned_weights(model) if p.requires_grad] if recipe.optimizer == "muon" else []
     rest = [parameter for parameter in trainable if not any(parameter is other for other in turned)]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay, "share": 1.0},
@@ -79,11 +80,17 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return kind(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
-def _pointwise_weights(model: nn.Module) -> list[Tensor]:
+def _turned_weights(model: nn.Module) -> list[Tensor]:
+    """Return the weights of pointwise convolutions whose next layer, as layers are defined, is a batch norm.
+
+    Without one the norm of a weight, which Muon holds fast, would mean something.
+    """
+    layers = [module for module in model.modules() if not any(module.children())]
     return [
-        module.weight
-        for module in model.modules()
-        if isinstance(module, CONVOLUTIONS) and module.groups == 1 and set(module.kernel_size) == {1}
+        layer.weight
+        for layer, following in itertools.pairwise(layers)
+        if isinstance(layer, CONVOLUTIONS) and isinstance(following, BATCH_NORMS)
+        if layer.groups == 1 and set(layer.kernel_size) == {1}
     ]
 
 

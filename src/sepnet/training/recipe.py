@@ -24,7 +24,8 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 128
     optimizer: Literal["adam", "sgd", "muon"] = "sgd"
-    """``muon`` is Muon for pointwise weights and ``sgd`` for all others; see ``training/muon.py``."""
+    """``muon`` is Muon for pointwise weights that a batch norm follows and ``sgd`` for all others; see
+    ``training/muon.py``."""
     lr: float = 0.1
     """Learning rate; the highest one of ``one_cycle``."""
     muon_lr: float = 0.05
