@@ -34,6 +34,7 @@ def prepare(job: dict[str, Any]) -> Engine:
     recipe = load_recipe(job["recipe"], batch_size=job["batch_size"], first_size=1.0)  # the peers' images have one size
     precision = resolve_precision("auto", "cpu")
     step = training_step(job["network"], dataset, recipe, device="cpu", precision=precision)
+    step.gradients = step.find_gradients  # call by call, each of which is known, not repeated as noted
     plan = plan_of(step.network)
     assert plan is not None, "as it was outlined"
     rest = len(rows_of(plan)) - 1

@@ -11,6 +11,8 @@ from sepnet.kernels.execution import Execution, precision
 from sepnet.kernels.follow import follow, is_called_whole, structure
 from sepnet.kernels.native import native
 from sepnet.kernels.plan import Plan, make_plan
+from sepnet.kernels.recording import Gradients, Repeated
+from sepnet.kernels.straight import is_straight
 from sepnet.notices import notice_once
 
 Network = Callable[[Tensor], Tensor]
@@ -28,6 +30,19 @@ def accelerate(model: nn.Module) -> Network:
     accelerated = Accelerated(model)
     plan = accelerated.plan()
     return accelerated if plan is not None and plan.wins else model
+
+
+def repeated(network: Network, gradients: Gradients) -> Gradients:
+    """Return a function that finds the gradients of what :func:`accelerate` returned, from its calls noted once.
+
+    ``gradients`` calls the network and does nothing else that may differ from one time to the next. Where the network
+    may, or is PyTorch's to compute, it is returned as it is.
+    """
+    if not isinstance(network, Accelerated):
+        return gradients
+    plan = network.plan()
+    same = plan is not None and all(map(is_straight, plan.called_whole))
+    return Repeated(gradients, network.model) if same else gradients
 
 
 class Accelerated:

@@ -14,6 +14,7 @@ from sepnet.kernels.native import native
 from sepnet.kernels.norm import Moving, by_moments, norm
 from sepnet.kernels.plan import Plan
 from sepnet.kernels.pooling import PoolForm, pool
+from sepnet.kernels.recording import recorder
 from sepnet.kernels.stage import ACTIVATIONS, Form, Given, stage
 from sepnet.kernels.tape import by_pytorch, chain
 
@@ -305,7 +306,12 @@ def _as_returned(result: Any) -> Any:
 
 def _draw_seed() -> int:
     """Return a seed from PyTorch's global generator."""
-    return int(torch.randint(2**63 - 1, ()))
+
+    def draw() -> int:
+        return int(torch.randint(2**63 - 1, ()))
+
+    noted_by = recorder()
+    return draw() if noted_by is None else noted_by.draw(draw)
 
 
 def _weights(

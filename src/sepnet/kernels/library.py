@@ -4,6 +4,8 @@ import torch
 import torch.utils._python_dispatch
 from torch import Tensor, nn
 
+from sepnet.kernels.recording import recorder
+
 library = torch.library.Library("sepnet", "DEF")
 
 
@@ -16,7 +18,7 @@ def observed(tensor: Tensor) -> bool:
     return (
         type(tensor) not in (Tensor, nn.Parameter)
         or torch.compiler.is_compiling()
-        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or (torch.utils._python_dispatch._get_current_dispatch_mode() is not None and recorder() is None)
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
 from sepnet.kernels import build
+from sepnet.kernels.recording import recorder
 from sepnet.notices import notice
 
 VARIANTS = {
@@ -90,7 +91,11 @@ class Native:
     def call(self, function: str, arguments: ctypes.Structure, dtype: torch.dtype | None = None) -> None:
         """Run ``sepnet_FUNCTION``, of the kind for this type of tensors if it comes in several."""
         suffix = "" if dtype is None else "_bf16" if dtype == torch.bfloat16 else "_f32"
-        getattr(self.library, f"sepnet_{function}{suffix}")(ctypes.byref(arguments))
+        kernel = getattr(self.library, f"sepnet_{function}{suffix}")
+        kernel(ctypes.byref(arguments))
+        noted_by = recorder()
+        if noted_by is not None:
+            noted_by.note(kernel, arguments)
 
 
 def native() -> Native | None:

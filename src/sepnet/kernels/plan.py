@@ -115,6 +115,12 @@ class Plan:
         return self.followed.modules
 
     @property
+    def called_whole(self) -> list[nn.Module]:
+        """The modules that are called as they are."""
+        nodes = (step.node for step in self.steps if isinstance(step, Other) and step.node.op == "call_module")
+        return [self.modules[str(node.target)] for node in nodes]
+
+    @property
     def wins(self) -> bool:
         """Whether any step is computed by sepnet's kernels."""
         return any(not isinstance(step, (Same, Other)) for step in self.steps)

@@ -80,6 +80,17 @@ def changes_input(module: nn.Module) -> bool:
     return bool(code.in_place)
 
 
+def is_straight(module: nn.Module) -> bool:
+    """Tell whether a module that is called whole does the same each time. PyTorch's own do, but for random numbers."""
+    if _is_torchs(type(module)):
+        return True
+    try:
+        _Code(type(module).forward, module, Reading(), set()).check()
+    except NotStraight:
+        return False
+    return True
+
+
 def works_in_place(function: Any, args: int, inplace: object) -> bool:
     """Tell whether a function, called with so many arguments in order, changes the first.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sepnet.data.augment import cut_out, mix_up, shrink, take_augmented
 from sepnet.data.dataset import Split
-from sepnet.kernels import accelerate
+from sepnet.kernels import accelerate, repeated
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.graphed import Graphed, Update
 from sepnet.training.inference import Normalizer, autocast
@@ -49,6 +49,7 @@ class TrainingStep:
         self.optimizer = build_optimizer(model, recipe)
         self.loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._update: Update = Graphed(self._update_weights) if self.device.type == "cuda" else self._update_weights
+        self.gradients = repeated(self.network, self.find_gradients)
         self.per_epoch = math.ceil(len(split) / recipe.batch_size)
         self.in_all = recipe.epochs * self.per_epoch
         draws = torch.rand(len(split), generator=derive_generator(seed, "flip"))
@@ -66,11 +67,17 @@ class TrainingStep:
         images, labels = self.batch(indices, epoch, step)
         images, targets = self._mixed(images, labels, number)
         self._set_rate(learning_rate(self.recipe, number, self.in_all))
-        torch.manual_seed(derive_seed(self.seed, "step", number))
+        self._draw_from(derive_seed(self.seed, "step", number))
         loss, logits = self._update(images, targets)
         if self.average:
             self.average.update(number)
         self._add_to_sums(loss, logits, labels)
+
+    def _draw_from(self, seed: int) -> None:
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a millisecond to look for GPUs
+        else:
+            torch.manual_seed(seed)
 
     def _set_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -82,12 +89,17 @@ class TrainingStep:
 
     def _update_weights(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step towards labels ``(B,)`` or their shares ``(B, classes)``; return loss and logits."""
+        loss, logits = self.gradients(images, targets)
+        self.optimizer.step()
+        return loss, logits
+
+    def find_gradients(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the parameters their gradients; return loss and logits. ``gradients`` does so by repeating its calls."""
         with autocast(self.device, self.precision):
             logits = self.network(images)
         loss = self.loss_function(logits.float(), targets)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
         return loss.detach(), logits.detach()
 
     def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
