@@ -74,3 +74,7 @@ wider_hardswish = partial(chain, stem_filters=8, activation=nn.Hardswish)
 # Shapes upon all three.
 wide_shallow = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(48, 96, 112), blocks=(1, 2, 2))
 wide_end = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(32, 64, 128), blocks=(2, 3, 2))
+
+# Dropout.
+wide_shallow_dropout_0_15 = partial(wide_shallow, dropout=0.15)
+wide_shallow_no_dropout = partial(wide_shallow, dropout=0.0)

@@ -107,7 +107,7 @@ def to_markdown(record: dict[str, Any]) -> str:
     """Return the page: one table for each series."""
     parts = [
         "# How the cost of training grows",
-        f"`{NETWORK}`, for the width a network of its shape (`benchmarks/wide.py`); batch 128, images 3×32×32, unless "
+        f"`{NETWORK}`, for the width a residual network (`benchmarks/wide.py`); batch 128, images 3×32×32, unless "
         "varied. Images per second are medians over rounds; an epoch is a whole one of a run, its validation on a "
         "fifth as many images and its saving included. Ratios and peak memory as in `speed.md`; stock PyTorch only "
         "where it is cheap enough.",

@@ -1,4 +1,4 @@
-"""The champion's shape at other widths, to see how the cost of training grows with it."""
+"""Residual separable networks of one shape and several widths, to see how the cost of training grows with it."""
 
 from functools import partial
 

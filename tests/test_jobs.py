@@ -14,7 +14,7 @@ from sepnet import jobs
 from sepnet.errors import SepnetError
 from sepnet.networks import build, fingerprint
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
+from sepnet.training.recipe import Recipe, load_recipe
 from tests.training.support import CLASSES, patterns, tiny
 
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)
@@ -101,6 +101,21 @@ def test_a_network_that_does_not_take_the_first_smaller_images_is_refused(tmp_pa
     with pytest.raises(SepnetError, match=r"does not take the images of patterns, 3×4×4, in training"):
         sepnet.train(flat, patterns(), replace(RECIPE, first_size=0.5), out=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_images_keep_their_size_for_a_network_that_takes_no_smaller_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flat() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
+
+    with pytest.raises(SepnetError, match="3×4×4, in training"):
+        sepnet.train(flat, patterns(), settings={"first_size": 0.5}, epochs=1, out=tmp_path)
+    run = sepnet.train(flat, patterns(), epochs=1, out=tmp_path)
+    assert run.config.recipe.first_size == 1
+    assert "3×4×4, in training" in capsys.readouterr().err
+    run = sepnet.train(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(8), flat()), patterns(), epochs=1, out=tmp_path)
+    assert run.config.recipe.first_size == load_recipe("champion").first_size
 
 
 def test_another_comparison_does_not_replace_a_verdict(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def test_every_convolution_is_one_half_of_a_separable_pair(network: str) -> None
     convolutions = [module for module in build(network).modules() if isinstance(module, nn.Conv2d)]
     assert len(convolutions) % 2 == 0
     for depthwise, pointwise in zip(convolutions[::2], convolutions[1::2], strict=True):
-        assert depthwise.groups == depthwise.in_channels == depthwise.out_channels == pointwise.in_channels
+        assert depthwise.groups == depthwise.in_channels
+        assert depthwise.out_channels == pointwise.in_channels
         assert pointwise.kernel_size == (1, 1)
         assert pointwise.groups == 1
 

@@ -66,13 +66,14 @@ def prepare(
     native()  # raises where the environment names kernels that there are none of, before anything is made
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
-    recipe = resolve_recipe(network, recipe, **overrides)
+    chosen = resolve_recipe(network, recipe, **overrides)
     dataset = datasets.load(data) if isinstance(data, str) else data
     if validation == "holdout":
         dataset = dataset.holdout()
-    mean, std = pixel_statistics(dataset.train.images, recipe)
-    model = build_network(network, dataset, recipe, seed)
-    _require_fit(model, dataset, network_name(network), recipe)
+    mean, std = pixel_statistics(dataset.train.images, chosen)
+    model = build_network(network, dataset, chosen, seed)
+    asked_for = recipe is not None or overrides.get("first_size") is not None
+    chosen = _fitting(model, dataset, network_name(network), chosen, asked_for=asked_for)
     config = RunConfig(
         network=network_name(network),
         fingerprint=fingerprint(model),
@@ -87,7 +88,7 @@ def prepare(
         device=device,
         precision=precision,
         initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
-        recipe=recipe,
+        recipe=chosen,
     )
     return Job(config=config, dataset=dataset, network=network)
 
@@ -224,6 +225,24 @@ def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
             "restore its code, or train it again"
         )
     return model
+
+
+def _fitting(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe, *, asked_for: bool) -> Recipe:
+    """Return the recipe, with all images in their own size if the model takes no smaller ones, nor were they asked for.
+
+    Raises:
+        SepnetError: the model does not take the dataset's images.
+
+    """
+    try:
+        _require_fit(model, dataset, name, recipe)
+    except SepnetError as error:
+        if asked_for or recipe.first_size == 1:
+            raise
+        recipe = replace(recipe, first_size=1.0)
+        _require_fit(model, dataset, name, recipe)
+        notice(f"{error}; so no image is made smaller, as recipe {recipe.name} would")
+    return recipe
 
 
 def _require_fit(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ import typer
 from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json
 
 DataOption = Annotated[str, typer.Option(metavar="cifar10|sample", help="The dataset.")]
-RECIPES = "published|champion|FILE.toml"
+RECIPES = "published|champion|short|FILE.toml"
 DeviceOption = Annotated[
     str | None,
     typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto takes a GPU if there is one."),

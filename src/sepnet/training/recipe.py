@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sepnet.errors import SepnetError
 from sepnet.settings import check_type, hint, read_toml, to_settings
 
-PRESETS = ("published", "champion")
+PRESETS = ("published", "champion", "short")
 PRECISIONS = ("auto", "bf16", "fp32")
 VALIDATIONS = {"test": "test images", "holdout": "held-out training images"}
 """What accuracy is measured on, and its name in words."""
