@@ -175,11 +175,13 @@ def test_what_does_not_fit_is_refused(logits: torch.Tensor, labels: torch.Tensor
 
 def test_the_text_shows_every_figure_of_ten_classes_in_80_columns() -> None:
     recorded = Run.open(CHAMPION)
-    text = str(evaluate_logits(*recorded.logits(), recorded.config.classes))
+    logits, labels = recorded.logits()
+    text = str(evaluate_logits(logits, labels, recorded.config.classes))
     assert max(map(len, text.splitlines())) <= 80
     assert f"{100 * recorded.result['final_accuracy']:.2f} % of 10,000 images" in text
-    cat = next(line for line in text.splitlines() if line.startswith("cat") and line.count(" 753 "))
-    assert cat.split() == ["cat", "15", "3", "34", "753", "33", "109", "26", "15", "5", "7"]
+    cats = logits[labels == recorded.config.classes.index("cat")].argmax(1)
+    counts = torch.bincount(cats, minlength=10).tolist()
+    assert ["cat", *map(str, counts)] in [line.split() for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("classes", [3, 10, 30, 200])
