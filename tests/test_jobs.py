@@ -113,7 +113,7 @@ def test_images_keep_their_size_for_a_network_that_takes_no_smaller_ones(
         sepnet.train(flat, patterns(), settings={"first_size": 0.5}, epochs=1, out=tmp_path)
     run = sepnet.train(flat, patterns(), epochs=1, out=tmp_path)
     assert run.config.recipe.first_size == 1
-    assert "3×4×4, in training" in capsys.readouterr().err
+    assert "flat takes no smaller images: all have their own size from the start" in capsys.readouterr().err
     run = sepnet.train(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(8), flat()), patterns(), epochs=1, out=tmp_path)
     assert run.config.recipe.first_size == load_recipe("champion").first_size
 

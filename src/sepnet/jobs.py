@@ -43,6 +43,8 @@ class Job:
     config: RunConfig
     dataset: Dataset
     network: Network
+    keeps_size: bool = False
+    """Whether the recipe's first images would be smaller ones, and the network does not take them."""
 
 
 def prepare(
@@ -73,7 +75,7 @@ def prepare(
     mean, std = pixel_statistics(dataset.train.images, chosen)
     model = build_network(network, dataset, chosen, seed)
     asked_for = recipe is not None or overrides.get("first_size") is not None
-    chosen = _fitting(model, dataset, network_name(network), chosen, asked_for=asked_for)
+    fitting = _fitting(model, dataset, network_name(network), chosen, asked_for=asked_for)
     config = RunConfig(
         network=network_name(network),
         fingerprint=fingerprint(model),
@@ -88,9 +90,9 @@ def prepare(
         device=device,
         precision=precision,
         initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
-        recipe=chosen,
+        recipe=fitting,
     )
-    return Job(config=config, dataset=dataset, network=network)
+    return Job(config=config, dataset=dataset, network=network, keeps_size=fitting != chosen)
 
 
 def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
@@ -107,6 +109,8 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
             describe(run, model)
+        if job.keeps_size:
+            notice(f"{run.config.network} takes no smaller images: all have their own size from the start")
         trainer = Trainer(model, job.dataset, run)
         trainer.fit()
     if trainer.average:
@@ -236,12 +240,11 @@ def _fitting(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe, *, a
     """
     try:
         _require_fit(model, dataset, name, recipe)
-    except SepnetError as error:
+    except SepnetError:
         if asked_for or recipe.first_size == 1:
             raise
         recipe = replace(recipe, first_size=1.0)
         _require_fit(model, dataset, name, recipe)
-        notice(f"{error}; so no image is made smaller, as recipe {recipe.name} would")
     return recipe
 
 

@@ -149,8 +149,9 @@ def _kernel(module: nn.Conv2d | nn.Linear, before_flatten: tuple[int, int, int])
             # PyTorch flattens (C, H, W), Keras (H, W, C).
             kernel = kernel.view(-1, channels, height, width).permute(0, 2, 3, 1).flatten(1)
         return kernel.T.numpy()
-    # Depthwise (C, 1, H, W) to (H, W, C, 1), others (out, in, H, W) to (H, W, in, out).
-    return kernel.permute(*((2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0))).numpy()
+    if module.groups > 1:  # depthwise (C · multiplier, 1, H, W) to (H, W, C, multiplier)
+        return kernel.view(module.groups, -1, *module.kernel_size).permute(2, 3, 0, 1).numpy()
+    return kernel.permute(2, 3, 1, 0).numpy()  # (out, in, H, W) to (H, W, in, out)
 
 
 def _copy(model: nn.Module, peer: keras.Model, before_flatten: tuple[int, int, int]) -> None:
