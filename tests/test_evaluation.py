@@ -179,8 +179,7 @@ def test_the_text_shows_every_figure_of_ten_classes_in_80_columns() -> None:
     text = str(evaluate_logits(logits, labels, recorded.config.classes))
     assert max(map(len, text.splitlines())) <= 80
     assert f"{100 * recorded.result['final_accuracy']:.2f} % of 10,000 images" in text
-    cats = logits[labels == recorded.config.classes.index("cat")].argmax(1)
-    counts = torch.bincount(cats, minlength=10).tolist()
+    counts = torch.bincount(logits[labels == recorded.config.classes.index("cat")].argmax(1), minlength=10).tolist()
     assert ["cat", *map(str, counts)] in [line.split() for line in text.splitlines()]
 
 

@@ -227,6 +227,14 @@ def test_a_network_that_is_mostly_pytorchs_is_called_each_time() -> None:
     assert len(calls) == 8, "copying its results would take longer than calling it"
 
 
+def test_a_tensor_of_pythons_numbers_is_not_noted() -> None:
+    with recording.Recorder(recording._Memory()) as recorder:
+        torch.ones(3).add(1)
+        assert not recorder.refused
+        torch.tensor([1.0, 2.0])
+        assert recorder.refused
+
+
 def test_memory_that_is_free_again_is_used_again() -> None:
     memory = recording._Memory()
     first = memory.like(torch.empty(10, 10))

@@ -126,11 +126,12 @@ class Recorder(TorchDispatchMode):
         """Call an operator; its result lies in memory that is kept."""
         given = kwargs or {}
         result = func(*args, **given)
-        returned = [part.alias_info for part in func._schema.returns]
-        views = func._schema.name in _VIEWS or any(alias is not None and not alias.is_write for alias in returned)
+        name, returned = func._schema.name, [part.alias_info for part in func._schema.returns]
+        self.refused |= name == _OF_PYTHON
+        views = name in _VIEWS or any(alias is not None and not alias.is_write for alias in returned)
         if views or self._drawing:
             return result
-        if func._schema.name in _ALLOCATIONS:
+        if name in _ALLOCATIONS:
             return tree_map_only(Tensor, self._memory.like, result)
         self.refused |= _varies(func) or any(not isinstance(part, Tensor | None) for part in tree_leaves(result))
         if func._schema.is_mutable:
@@ -179,6 +180,8 @@ def recorder() -> Recorder | None:
     return mode if isinstance(mode, Recorder) else None
 
 
+_OF_PYTHON = "aten::lift_fresh"
+"""Takes a tensor that Python made of numbers, which may be others the next time."""
 _VIEWS = {"aten::_unsafe_view"}
 """That their schema does not call so."""
 _ALLOCATIONS = {f"aten::{name}" for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")}

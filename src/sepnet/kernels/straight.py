@@ -72,23 +72,22 @@ def changes_input(module: nn.Module) -> bool:
     """
     if _is_torchs(type(module)):
         return bool(getattr(module, "inplace", False))
-    code = _Code(type(module).forward, module, Reading(), set())
-    try:
-        code.check()
-    except NotStraight:
-        return True
-    return bool(code.in_place)
+    code = _straight_code(module)
+    return code is None or bool(code.in_place)
 
 
 def is_straight(module: nn.Module) -> bool:
     """Tell whether a module that is called whole does the same each time. PyTorch's own do, but for random numbers."""
-    if _is_torchs(type(module)):
-        return True
+    return _is_torchs(type(module)) or _straight_code(module) is not None
+
+
+def _straight_code(module: nn.Module) -> "_Code | None":
+    code = _Code(type(module).forward, module, Reading(), set())
     try:
-        _Code(type(module).forward, module, Reading(), set()).check()
+        code.check()
     except NotStraight:
-        return False
-    return True
+        return None
+    return code
 
 
 def works_in_place(function: Any, args: int, inplace: object) -> bool:
