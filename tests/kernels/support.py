@@ -3,7 +3,7 @@
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepnet.kernels.native import native
 
@@ -44,3 +44,15 @@ class Draw:
     def signed(self, *size: int, positive: float = 0.7) -> Tensor:
         """Return values 0.5 … 1.5 away from 0, so large a share of them positive."""
         return torch.where(self.between(0, 1, *size) < positive, 1, -1) * self.between(0.5, 1.5, *size)
+
+
+class Counting(nn.Module):
+    """No modules inside: called whole each time, and free to do as it likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.calls

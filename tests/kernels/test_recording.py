@@ -19,7 +19,7 @@ from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep
 from tests.training.support import CLASSES, patterns, tiny
 
-from .support import needs_kernels
+from .support import Counting, needs_kernels
 
 pytestmark = needs_kernels
 
@@ -178,18 +178,6 @@ def test_the_number_of_threads_is_followed() -> None:
     assert len(calls) == before + 1
 
 
-class Alternating(nn.Module):
-    """A module that is called whole and does something else each time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x * self.calls
-
-
 class Asking(nn.Module):
     """Code whose way depends on the numbers."""
 
@@ -204,7 +192,7 @@ def _around(module: nn.Module) -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("module", [Alternating(), Asking()], ids=["alternating", "asking"])
+@pytest.mark.parametrize("module", [Counting(), Asking()], ids=["counting", "asking"])
 def test_what_may_do_otherwise_is_called_each_time(module: nn.Module) -> None:
     gradients, calls = _counted(_around(module))
     for _ in range(8):

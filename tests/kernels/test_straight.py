@@ -19,7 +19,7 @@ from sepnet.kernels.straight import NotStraight, changes_input, read
 from tests.anatomy.foreign import FOREIGN
 
 from .networks import NETWORKS, Parts, depthwise, pointwise
-from .support import needs_kernels
+from .support import Counting, needs_kernels
 
 SHARE = 0.5
 TABLE = torch.ones(8)
@@ -363,21 +363,9 @@ def test_depth_that_changes_from_step_to_step_does_so() -> None:
     assert len({float(network(x).detach().sum()) for _ in range(30)}) == 2
 
 
-class Leaf(nn.Module):
-    """No modules inside: called whole each time, and free to do as it likes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x * self.calls
-
-
 @needs_kernels
 def test_a_module_that_is_called_whole_may_count() -> None:
-    model = nn.Sequential(pointwise(3, 4), Leaf(), depthwise(4))
+    model = nn.Sequential(pointwise(3, 4), Counting(), depthwise(4))
     network, x = accelerate(model), torch.randn(2, 3, 4, 4)
     assert isinstance(network, Accelerated)
     first, second = network(x), network(x)
@@ -405,7 +393,7 @@ class Padded(nn.Module):
     ("module", "changes"),
     [
         *((nn.ReLU(), False), (nn.ReLU(inplace=True), True), (nn.Dropout(inplace=True), True)),
-        *((nn.Conv2d(1, 1, 1), False), (Swish(), True), (Clipped(), True), (Padded(), False), (Leaf(), True)),
+        *((nn.Conv2d(1, 1, 1), False), (Swish(), True), (Clipped(), True), (Padded(), False), (Counting(), True)),
     ],
 )
 def test_whether_a_module_may_change_its_input(module: nn.Module, changes: bool) -> None:
