@@ -9,7 +9,7 @@ import sepnet
 from ablation import race, rows, table
 from ablation.rows import Outcome, Row, read_ledger, read_rows
 from sepnet.errors import SepnetError
-from sepnet.networks import build
+from sepnet.networks import build, fingerprint
 from sepnet.rules import Rules
 from sepnet.training.recipe import load_recipe
 
@@ -32,6 +32,14 @@ def test_every_row_has_a_name_of_its_own_and_a_recipe_that_there_is() -> None:
     for row in ROWS:
         recipe = load_recipe(str(ROOT / "ablation/start.toml"), **row.settings)
         assert all(getattr(recipe, key) == value for key, value in row.settings.items())
+
+
+def test_the_champion_and_its_recipes_are_those_of_the_rows() -> None:
+    found = {row.name: row for row in ROWS}
+    assert fingerprint(build("champion")) == fingerprint(build(f"{ROOT / 'ablation/networks.py'}:wide_shallow"))
+    for preset, row, epochs in (("champion", found["growing"], 50), ("short", found["short_3_growing"], 3)):
+        recipe = load_recipe(str(ROOT / "ablation/start.toml"), **row.settings)
+        assert load_recipe(preset) == replace(recipe, name=preset, epochs=epochs)
 
 
 def test_rows_never_see_the_test_images() -> None:

@@ -95,13 +95,18 @@ class Watched(Slow):
     def __init__(self) -> None:
         super().__init__()
         self.sides: set[int] = set()
+        self.turns = 0
+        """How often the sides were others than the time before."""
+        self.last = 0
 
     def __deepcopy__(self, memo: object) -> "Watched":
         return self  # so that the test sees what the copy that is trained has seen
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            self.sides.add(x.shape[-1])
+            self.turns += x.shape[-1] != self.last
+            self.last = x.shape[-1]
+            self.sides.add(self.last)
         return super().forward(x)
 
 
@@ -115,6 +120,7 @@ def test_growing_images_count_by_their_steps() -> None:
     assert shares == {0.5: 0.125, 0.625: 0.125, 0.75: 0.125, 0.875: 0.125, 1.0: 0.5}
     assert network.sides == {16, 20, 24, 28, 32}
     assert all(steps.seconds.median >= PAUSE for steps in speed.steps)
+    assert network.turns <= 2 * len(network.sides), "a size after the other, so that its steps are repeated ones"
     mean = sum(steps.share * steps.seconds.median for steps in speed.steps)
     assert speed.mean_step_seconds == pytest.approx(mean)
     assert speed.recipe_seconds == pytest.approx(4 * (20 * mean + speed.epoch_validation_seconds))

@@ -188,16 +188,16 @@ def measure(
         step = training_step(network, dataset, config.recipe, device=config.device, precision=config.precision)
         upcoming = batches(step)
         batch_size = min(config.recipe.batch_size, len(dataset.train))
+
         begin = sizes_begin(config.recipe, step.in_all)
-        moments = [divmod(number, step.per_epoch) for number in begin.values()]
-        *trained, load = _time(
-            [
-                *(partial(lambda moment: step(next(upcoming)[0], *moment), moment) for moment in moments),
-                lambda: step.batch(next(upcoming)[0], *moments[-1]),
-            ],
-            seconds * TRAINING_SHARE,
-            step.device,
-        )
+
+        def timed_from(number: int) -> list[Timing]:
+            # One size after the other, as in training: steps of one size in a row repeat their calls.
+            moment = divmod(number, step.per_epoch)
+            works = [lambda: step(next(upcoming)[0], *moment), lambda: step.batch(next(upcoming)[0], *moment)]
+            return _time(works, seconds * TRAINING_SHARE / len(begin), step.device)
+
+        trained, loaded = zip(*map(timed_from, begin.values()), strict=True)
         counts = np.diff([*begin.values(), step.in_all]).tolist()
         judged = (step.average.model if step.average else step.model).eval()
         judge = accelerate(judged) if step.average else step.network
@@ -228,7 +228,7 @@ def measure(
             SizedSteps(size=size, share=count / step.in_all, seconds=timing)
             for size, count, timing in zip(begin, counts, trained, strict=True)
         ),
-        loading_seconds=load,
+        loading_seconds=loaded[-1],
         validation_batch_seconds=validation,
         peak_memory_mib=environment.peak_memory_mib(),
         peak_gpu_memory_mib=torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,

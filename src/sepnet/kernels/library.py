@@ -4,7 +4,7 @@ import torch
 import torch.utils._python_dispatch
 from torch import Tensor, nn
 
-from sepnet.kernels.recording import recorder
+from sepnet.kernels.recording import Recorder
 
 library = torch.library.Library("sepnet", "DEF")
 
@@ -18,7 +18,7 @@ def observed(tensor: Tensor) -> bool:
     return (
         type(tensor) not in (Tensor, nn.Parameter)
         or torch.compiler.is_compiling()
-        or (torch.utils._python_dispatch._get_current_dispatch_mode() is not None and recorder() is None)
+        or not isinstance(torch.utils._python_dispatch._get_current_dispatch_mode(), Recorder | None)
     )
 
 
