@@ -37,8 +37,8 @@ def test_every_row_has_a_name_of_its_own_and_a_recipe_that_there_is() -> None:
 def test_the_champion_and_its_recipes_are_those_of_the_rows() -> None:
     found = {row.name: row for row in ROWS}
     assert fingerprint(build("champion")) == fingerprint(build(f"{ROOT / 'ablation/networks.py'}:wide_shallow"))
-    for preset, row, epochs in (("champion", found["long_cutout_8"], 50), ("short", found["short_3_wide_grown_0.8"], 3)):
-        recipe = load_recipe(str(ROOT / "ablation/start.toml"), **row.settings)
+    for preset, row, epochs in (("champion", "long_cutout_8", 50), ("short", "short_3_wide_grown_0.8", 3)):
+        recipe = load_recipe(str(ROOT / "ablation/start.toml"), **found[row].settings)
         assert load_recipe(preset) == replace(recipe, name=preset, epochs=epochs)
 
 
