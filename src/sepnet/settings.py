@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from sepnet.errors import SepnetError
+from sepnet.errors import SepnetError, first_line
 
 Settings = TypeVar("Settings")
 
@@ -28,11 +28,27 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
     """
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8-sig")  # as Windows' editors save it, with a byte-order mark
     except OSError as error:
         raise SepnetError(f"{what} '{path}' could not be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SepnetError(f"{what} '{path}' is not TOML: {error}") from error
+    return parse_toml(text, f"{what} '{path}'")
+
+
+def parse_toml(text: str, what: str) -> dict[str, Any]:
+    """Return the values of TOML; ``what`` says in errors what the text is.
+
+    Raises:
+        SepnetError: it is not TOML, is nested too deeply, or holds an integer that Python does not parse.
+
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise SepnetError(f"{what} is nested too deeply: expected a table of settings") from None
+    except ValueError as error:  # a TOMLDecodeError, or an integer of more than 4,300 digits
+        raise SepnetError(f"{what} is not TOML: {first_line(error)}") from error
 
 
 def to_settings(kind: type[Settings], values: dict[str, Any], *, source: str) -> Settings:

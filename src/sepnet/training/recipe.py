@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sepnet.errors import SepnetError
-from sepnet.settings import check_type, hint, read_toml, to_settings
+from sepnet.settings import check_type, hint, parse_toml, read_toml, to_settings
 
 PRESETS = ("published", "champion", "short")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -181,8 +181,8 @@ def _parse_setting(text: str) -> tuple[str, Any]:
     if value.isidentifier() and value not in ("true", "false", "inf", "nan"):
         return key, value
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as error:
+        return key, parse_toml(f"value = {value}", "value")["value"]
+    except SepnetError as error:
         raise SepnetError(f"setting '{text}' is not understood: expected a value as in TOML, as lr=0.1") from error
 
 
