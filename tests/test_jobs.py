@@ -86,6 +86,22 @@ def test_runs_of_other_images_weights_or_lengths_are_not_taken_up(tmp_path: Path
     assert found(tiny, patterns(), epochs=2) is None
 
 
+def test_what_the_machine_chose_does_not_tell_runs_apart(tmp_path: Path) -> None:
+    """A run made elsewhere: its pixels' mean differs in the last digits, and `auto` was another precision there."""
+    run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path, precision="bf16", device="cpu")
+    elsewhere = replace(run.config, mean=tuple(mean * (1 + 1e-15) for mean in run.config.mean))
+    assert elsewhere.mean != run.config.mean
+    run.write_config(elsewhere)
+    for asked, found in (("auto", True), ("bf16", True), ("fp32", False)):
+        job = jobs.prepare(tiny, patterns(), RECIPE, precision=asked)
+        job = replace(job, config=replace(job.config, precision="fp32" if asked == "auto" else asked))
+        assert (Run.find(tmp_path, job.config, auto=job.auto) is not None) == found
+    resumed = sepnet.train(tiny, patterns(), out=tmp_path, resume=True, epochs=2)
+    assert (resumed.path, resumed.config.mean, resumed.config.precision) == (run.path, elsewhere.mean, "bf16")
+    with pytest.raises(SepnetError, match="it has precision 'bf16', this would have 'fp32'"):
+        sepnet.train(tiny, patterns(), out=tmp_path, resume=True, precision="fp32")
+
+
 def test_a_network_that_fails_only_in_training_is_refused(tmp_path: Path) -> None:
     def normed() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 3), nn.BatchNorm1d(3))

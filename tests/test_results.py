@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_a_result_is_of_the_network_and_the_recipe_that_are_here(path: Path) -> 
     jobs.rebuild(run)  # raises if the network has changed since
     recipe = run.config.recipe
     assert recipe == load_recipe(recipe.name, epochs=recipe.epochs)
+
+
+@pytest.mark.parametrize("path", FINISHED, ids=lambda path: path.name)
+def test_a_result_is_reused_on_every_processor(path: Path) -> None:
+    config = Run.open(path).config
+    elsewhere = replace(config, mean=(0.5,) * 3, std=(0.25,) * 3, precision="fp32", device="cuda")
+    found = Run.find(path.parent, elsewhere, auto={"device", "precision"})
+    assert found is not None
+    assert found.path == path
 
 
 @pytest.mark.parametrize("path", FINISHED, ids=lambda path: path.name)

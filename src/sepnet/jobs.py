@@ -43,6 +43,8 @@ class Job:
     config: RunConfig
     dataset: Dataset
     network: Network
+    auto: frozenset[str] = frozenset()
+    """Which of ``device`` and ``precision`` were left to the machine; see :meth:`RunConfig.identity`."""
     keeps_size: bool = False
     """Whether the recipe's first images would be smaller ones, and the network does not take them."""
 
@@ -66,6 +68,7 @@ def prepare(
     """
     require_validation(validation)
     native()  # raises where the environment names kernels that there are none of, before anything is made
+    auto = frozenset(name for name, value in (("device", device), ("precision", precision)) if value == "auto")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     chosen = resolve_recipe(network, recipe, **overrides)
@@ -92,7 +95,7 @@ def prepare(
         initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
         recipe=fitting,
     )
-    return Job(config=config, dataset=dataset, network=network, keeps_size=fitting != chosen)
+    return Job(config=config, dataset=dataset, network=network, auto=auto, keeps_size=fitting != chosen)
 
 
 def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
@@ -346,7 +349,7 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
 
     ``name`` is of a new run's folder.
     """
-    run = Run.find(out, job.config)
+    run = Run.find(out, job.config, auto=job.auto)
     if run is None:
         run = Run.create(out, name or default_name(job.config), job.config)
         notice(f"training {job.config.network} into {run.path}")
@@ -379,6 +382,7 @@ def reopen(
     data_name = data.name if isinstance(data, Dataset) else data or DEFAULT_DATA
     run = Run.open(out / (name or _join_name(network_name(network), data_name, **options)))
     had = run.config
+    options = {name: value for name, value in options.items() if value != "auto"}
     settings = {
         "seed": had.seed,
         "device": had.device,
@@ -388,13 +392,13 @@ def reopen(
     job = prepare(network, data or had.data, recipe or had.recipe, **{**settings, **options})
     recipe = replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs)
     wanted = replace(job.config, recipe=recipe, initial_weights=had.initial_weights, extended_from=had.extended_from)
-    if wanted != had:
+    if wanted.identity() != had.identity():
         raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another --name")
     return replace(job, config=had), run
 
 
 def _difference(had: RunConfig, wanted: RunConfig) -> str:
     """Return the first difference of two configurations in words."""
-    before, after = ({**config.to_dict(), **config.recipe.to_dict()} for config in (had, wanted))
+    before, after = ({**dict(config.identity()), **config.recipe.to_dict()} for config in (had, wanted))
     keys = [key for key in {**before, **after} if key != "recipe" and before.get(key) != after.get(key)]
     return f"it has {keys[0]} {before.get(keys[0])!r}, this would have {after.get(keys[0])!r}"

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ DEFINITION = "definition.py"
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that determines a run but the machine. Two runs of one configuration are the same run."""
+    """Everything that determines a run but the machine. Two runs of one :meth:`identity` are the same run."""
 
     network: str
     fingerprint: str
@@ -65,6 +65,15 @@ class RunConfig:
     extended_from: tuple[int, ...] = ()
     """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
     recipe: Recipe
+
+    def identity(self, *, auto: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
+        """Return what says whether two runs are the same: what a person set, the data's hash, the fingerprint.
+
+        Not among it are ``mean`` and ``std``, which follow from the data, nor the fields named in ``auto``, of
+        ``device`` and ``precision``: those that were left to the machine.
+        """
+        left_out = {"mean", "std", *auto}
+        return tuple((field.name, getattr(self, field.name)) for field in fields(self) if field.name not in left_out)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values."""
@@ -136,17 +145,22 @@ class Run:
         return Run(path, RunConfig.from_toml(_read_text(file), source=str(file)))
 
     @staticmethod
-    def find(out: Path, config: RunConfig) -> "Run | None":
-        """Return a run of exactly this configuration under ``out``, a finished one first, or None."""
+    def find(out: Path, config: RunConfig, *, auto: Collection[str] = ()) -> "Run | None":
+        """Return a run of the same :meth:`RunConfig.identity` under ``out``, or None.
+
+        A finished one comes first, then one of this very device and precision, then the longest. One that was broken
+        off on another device is not gone on with.
+        """
+        wanted = config.identity(auto=auto)
         found = []
         for file in sorted(out.glob(f"*/{CONFIG}")):
             try:
                 run = Run.open(file.parent)
-                if run.config == config:
-                    found.append((run.finished, len(run.history), run))
+                if run.config.identity(auto=auto) == wanted and (run.finished or run.config.device == config.device):
+                    found.append((run.finished, run.config.identity() == config.identity(), len(run.history), run))
             except SepnetError as error:
                 notice(f"passing over {file.parent}: {error}")
-        return max(found, key=lambda entry: entry[:2])[2] if found else None
+        return max(found, key=lambda entry: entry[:3])[3] if found else None
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

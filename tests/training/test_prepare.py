@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
@@ -85,3 +86,16 @@ def test_pixel_statistics_are_those_of_the_pixels() -> None:
     assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist())
     assert std == pytest.approx(pixels.std((0, 2, 3), unbiased=False).tolist())
     assert pixel_statistics(images, Recipe(normalize="unit")) == ([0.0] * 3, [1.0] * 3)
+
+
+def test_pixel_statistics_are_the_doubles_nearest_to_the_true_values() -> None:
+    """Those of arithmetic with 60 digits: so they cannot depend on the processor."""
+    images = torch.randint(0, 256, (97, 3, 7, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    means, deviations = pixel_statistics(images, Recipe(normalize="standard"))
+    with localcontext(prec=60):
+        for channel, (mean, deviation) in enumerate(zip(means, deviations, strict=True)):
+            pixels = [Decimal(value) / 255 for value in images[:, channel].flatten().tolist()]
+            exact = sum(pixels, Decimal()) / len(pixels)
+            assert mean == float(exact)
+            variance = sum(((pixel - exact) ** 2 for pixel in pixels), Decimal()) / len(pixels)
+            assert deviation == float(variance.sqrt())

@@ -1,7 +1,7 @@
 """What a report says, gathered from finished runs: who competes, how each did, and who won."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,11 +90,11 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None) -> Conten
     for run in runs:
         run.require_finished()
         require_same_images(runs[0].config, run.config)
-    groups: dict[RunConfig, list[Run]] = {}
+    groups: dict[Hashable, list[Run]] = {}
     for run in runs:
-        groups.setdefault(replace(run.config, seed=0), []).append(run)
+        groups.setdefault(replace(run.config, seed=0).identity(), []).append(run)
     base, *_ = groups.values()
-    labels = _labels(list(groups))
+    labels = _labels([group[0].config for group in groups.values()])
     contenders = tuple(
         _contender(label, group, rules, dataset, None if group is base else judge(base, group))
         for label, group in zip(labels, groups.values(), strict=True)
