@@ -264,6 +264,7 @@ def test_help_describes_every_option(path: list[str], flag: str, capsys: Capture
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.startswith("Usage: sepnet")
+    assert captured.out.isascii()  # Typer writes it in UTF-8, whatever the stream's encoding
     shown = " ".join(captured.out.split())
     for parameter in _parameters(path):
         assert parameter.help, parameter.name

@@ -1,20 +1,32 @@
 """The ``sepnet`` command: its subcommands, and how a mistake or an interruption ends it."""
 
-import os
+import itertools
+import json
 import sys
 from typing import Annotated
 
 import typer
 
 from sepnet import __version__
-from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, summary, train
+from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, streams, summary, train
+from sepnet.cli.streams import OutputError
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 from sepnet.training.interrupts import Interrupted
 
+EXIT_CODES = """Exit codes: 0 done; 1 a network breaks a rule (check), a file is damaged (data verify), or the
+challenger is not better (compare --fail-unless-better); 2 a mistake in the command or in its files; 70 an error in
+sepnet; 74 standard output could not be written; 130 and 143 interrupted; 141 the reader of a pipe has gone. With
+--format json an error is one line of JSON on standard error: {"error": ..., "exit_code": ...}."""
+BROKEN_PIPE = 141
+INTERNAL_ERROR = 70
+OUTPUT_FAILED = 74
+"""As BSD's sysexits.h has them: EX_SOFTWARE and EX_IOERR."""
+
 app = typer.Typer(
     name="sepnet",
     help="Design, check, train and compare small image classifiers under a hard budget.",
+    epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,6 +44,15 @@ app.add_typer(data.app, name="data")
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory")
 """What PyTorch says on a processor and on a GPU."""
+NOT_ENOUGH_MEMORY = "there is not enough memory: choose smaller images, a smaller batch or a smaller network"
+WORDS = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "expected a whole number",
+    "Input should be a valid number, unable to parse string as a number": "expected a number",
+    "Unable to parse input string as an integer, exceeded maximum size": "expected a whole number of fewer digits",
+    "Input should be greater than or equal to": "expected at least",
+}
+"""Typer's parts of a message that are Pydantic's, and plain ones in their place."""
 INTERRUPTED = 130
 """The exit code of Ctrl-C: 128 and the number of SIGINT."""
 
@@ -54,39 +75,83 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
-    sys.exit(run(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    try:
+        streams.guard()
+    except OutputError as error:
+        sys.exit(_end(arguments, f"error: standard output cannot be written: {error}", OUTPUT_FAILED))
+    sys.exit(run(arguments))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(arguments or ["--help"], prog_name="sepnet", standalone_mode=False)
+        code = _run(arguments)
         sys.stdout.flush()
+        return code
+    except OutputError as error:
+        code = _end(arguments, f"error: standard output could not be written: {error}", OUTPUT_FAILED)
+        streams.discard_rest()
+        return code
+    except BrokenPipeError:  # the reader has gone, as in `sepnet … | head`: leave quietly
+        streams.discard_rest()
+        return BROKEN_PIPE
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        _refuse_empty(arguments)
+        code = app(arguments or ["--help"], prog_name="sepnet", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught a KeyboardInterrupt
-            notice("sepnet: interrupted")
+            return _end(arguments, "interrupted", INTERRUPTED)
         return int(code or 0)
-    except (SepnetError, typer.TyperException) as error:
-        message = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-        return _fail(message)
+    except (OutputError, BrokenPipeError):
+        raise
+    except SepnetError as error:
+        return _end(arguments, f"error: {error}", 2)
+    except typer.TyperException as error:
+        return _end(arguments, f"error: {_usage_message(error)}", 2)
     except Interrupted as error:
-        notice(f"sepnet: {error}")
-        return error.exit_code
+        return _end(arguments, str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        notice("sepnet: interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone, as in `sepnet … | head`: leave quietly, also when Python closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except RuntimeError as error:
-        if not any(phrase in str(error) for phrase in OUT_OF_MEMORY):
-            raise
-        return _fail("there is not enough memory: choose a smaller --batch-size, or a smaller network")
+        return _end(arguments, "interrupted", INTERRUPTED)
+    except MemoryError:
+        return _end(arguments, f"error: {NOT_ENOUGH_MEMORY}", 2)
     except OSError as error:
         place = f"'{error.filename}': " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}")
+        return _end(arguments, f"error: {place}{error.strerror or error}", 2)
+    except Exception as error:
+        if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in OUT_OF_MEMORY):
+            return _end(arguments, f"error: {NOT_ENOUGH_MEMORY}", 2)
+        message = f"internal error: {type(error).__name__}: {error}; run again with --traceback and report it"
+        return _end(arguments, message, INTERNAL_ERROR)
 
 
-def _fail(message: str) -> int:
-    notice(f"sepnet: error: {' '.join(message.split())}")
-    return 2
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise if an argument or an option's value is empty, as an unset variable of the shell's makes it."""
+    for before, argument in itertools.pairwise(["", *arguments]):
+        option, separator, value = argument.partition("=")
+        if not argument.strip():
+            place = before if before.startswith("-") and "=" not in before else "an argument"
+        elif separator and option.startswith("--") and not value.strip():
+            place = option
+        else:
+            continue
+        raise SepnetError(f"{place} is empty: expected a value, as of a variable that is set, or leave it out")
+
+
+def _usage_message(error: typer.TyperException) -> str:
+    message = error.format_message()
+    for theirs, ours in WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def _end(arguments: list[str], message: str, code: int) -> int:
+    """Say why a command ends, in one line, as JSON where the result would have been JSON; return its exit code."""
+    message = " ".join(message.split())
+    if "--format=json" in arguments or ("--format", "json") in itertools.pairwise(arguments):
+        notice(json.dumps({"error": message.removeprefix("error: "), "exit_code": code}, ensure_ascii=False))
+    else:
+        notice(f"sepnet: {message}")
+    return code

@@ -23,7 +23,7 @@ def command(
     ] = "champion",
     data: DataOption = "sample",
     epochs: Annotated[int, typer.Option(help="Epochs of both networks.")] = 50,
-    seeds: Annotated[int, typer.Option(help="Runs of each network, with seeds 0, 1, …")] = 1,
+    seeds: Annotated[int, typer.Option(help="Runs of each network, with seeds 0, 1, ...")] = 1,
     base_recipe: Annotated[
         str | None, typer.Option(metavar=RECIPES, help="How to train the base; its own recipe unless given.")
     ] = None,

@@ -12,7 +12,7 @@ def command(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN…",
+            metavar="RUN...",
             help="Folders of finished runs: of one network or of several, one or more seeds each. The first one's "
             "network is what the others are measured by.",
         ),
