@@ -40,7 +40,7 @@ def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
     assert run([*COMPARE.split(), "--format", "json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == first
-    assert captured.err.count("taking up the finished run") == 2
+    assert captured.err.count("reusing the finished run") == 2
     assert "Epoch" not in captured.err
 
     folders = [first[side]["runs"][0] for side in ("base", "challenger")]
@@ -66,7 +66,7 @@ def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
     capsys.readouterr()
     assert run([*COMPARE.split(), "--format", "json"]) == 0
-    assert "taking up the finished run" in capsys.readouterr().err
+    assert "reusing the finished run" in capsys.readouterr().err
 
 
 def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:

@@ -341,7 +341,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate_as_json(trained: Path, capsys: Captured) -> None:
-    assert command(["evaluate", str(trained), "--format", "json"]) == 0
+    assert command(["evaluate", "--trust", str(trained), "--format", "json"]) == 0
     captured = capsys.readouterr()
     shown = json.loads(captured.out)
     assert captured.err == ""
@@ -352,7 +352,7 @@ def test_evaluate_as_json(trained: Path, capsys: Captured) -> None:
 
 
 def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
-    assert command(["evaluate", str(trained)]) == 0
+    assert command(["evaluate", "--trust", str(trained)]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines()[0].endswith(", on the test images of sample")
     assert max(map(len, captured.out.splitlines()[1:])) <= 80
@@ -392,7 +392,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     (tmp_path / "broken" / "weights.safetensors").write_bytes(b"broken")
     shutil.copytree(trained, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "result.json").unlink()
-    assert command(["evaluate", *arguments.replace("RUN", str(trained)).split()]) == 2
+    assert command(["evaluate", "--trust", *arguments.replace("RUN", str(trained)).split()]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("sepnet: error: ")

@@ -294,7 +294,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:
-    assert command(["predict", str(trained), str(folder), "--top", "2", "--format", "json"]) == 0
+    assert command(["predict", "--trust", str(trained), str(folder), "--top", "2", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [entry["file"] for entry in shown] == sorted(map(str, folder.rglob("*.png")))
     for entry in shown:
@@ -306,7 +306,7 @@ def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:
 
 def test_predict_for_reading(trained: Path, folder: Path, capsys: Captured) -> None:
     files = [str(folder / "0" / name) for name in ("03.png", "00.png")]
-    assert command(["predict", str(trained), *files]) == 0
+    assert command(["predict", "--trust", str(trained), *files]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert [line.split()[0] for line in lines] == files
@@ -347,7 +347,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     if arguments == "RUN .":
         (tmp_path / "text.png").unlink()
         (tmp_path / "link.png").unlink()
-    assert command(["predict", *arguments.replace("RUN", str(trained)).split()]) == 2
+    assert command(["predict", "--trust", *arguments.replace("RUN", str(trained)).split()]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("sepnet: error: ")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tables import figure
-from sepnet import jobs
+from sepnet import run_network
 from sepnet.runs import Run
 from sepnet.training.history import best
 from sepnet.training.recipe import load_recipe
@@ -26,7 +26,7 @@ def test_there_are_results() -> None:
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
 def test_a_result_is_of_the_network_and_the_recipe_that_are_here(path: Path) -> None:
     run = Run.open(path)
-    jobs.rebuild(run)  # raises if the network has changed since
+    run_network.rebuild(run)  # raises if the network has changed since
     recipe = run.config.recipe
     assert recipe == load_recipe(recipe.name, epochs=recipe.epochs)
 

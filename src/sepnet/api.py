@@ -189,6 +189,7 @@ def compare(
     validation: str = "test",
     rules: str | Path | Rules = "assignment",
     out: str | Path = RUNS,
+    trust: bool = False,
 ) -> Comparison:
     """Check the challenger, train both networks on the same data, and judge.
 
@@ -208,6 +209,7 @@ def compare(
         validation: as for :func:`train`.
         rules: what the challenger has to keep.
         out: the folder of runs.
+        trust: as for :func:`load`; of a run in a folder. A network's file that is named here is run anyway.
 
     Raises:
         SepnetError: as for :func:`train`.
@@ -220,6 +222,7 @@ def compare(
         rules=_rules(rules),
         seeds=seeds,
         out=Path(out),
+        trust=trust,
         epochs=epochs,
         device=device,
         precision=precision,
@@ -239,6 +242,7 @@ def write_report(
     rules: str | Path | Rules = "assignment",
     data: Dataset | None = None,
     out: str | Path | None = None,
+    trust: bool = False,
 ) -> Path:
     """Write README, pictures and executed notebook of finished runs, and return their folder.
 
@@ -249,6 +253,7 @@ def write_report(
         data: the runs' dataset, where it has no name that :func:`sepnet.data.load` knows.
         out: the report's folder; when absent, ``report`` in the folder of the only run or of the comparison, or in
             ``RUN-against-RUN`` beside the last run.
+        trust: as for :func:`load`.
 
     Raises:
         SepnetError: no such run, it is unfinished, the runs were not scored on the same images, or a file cannot
@@ -264,31 +269,38 @@ def write_report(
             out = run.path / REPORT if out is None else out
         else:
             given.append(run if isinstance(run, Run) else Run.open(Path(run)))
-    return make(given, _rules(rules), dataset=data, out=None if out is None else Path(out))
+    return make(given, _rules(rules), dataset=data, out=None if out is None else Path(out), trust=trust)
 
 
 def _rules(rules: str | Path | Rules) -> Rules:
     return rules if isinstance(rules, Rules) else load_rules(str(rules))
 
 
-def load(run: str | Path | Run, network: nn.Module | None = None) -> nn.Module:
+def load(run: str | Path | Run, network: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
     """Return the trained network of a finished run, in evaluation mode on the CPU.
 
     Pixels are expected as the run saw them: ``(x / 255 − mean) / std`` with the run's ``config.mean`` and ``std``.
 
     Args:
         run: the run, its folder, or the name of a network whose trained weights come with sepnet.
-        network: the module to load the weights into, where the run was not made from a name.
+        network: the module to load the weights into; needed for a run's folder whose network is not one of sepnet's.
+            A run that :func:`train` just returned knows its own; a copy of it is loaded.
+        trust: in place of ``network``, run the Python file that the run names. A run from elsewhere may name any code.
 
     Raises:
         SepnetError: no such run, it is unfinished, or the network is no longer the one that was trained.
 
     """
-    return trained.load(trained.find_run(run), network)
+    return trained.load(trained.find_run(run), network, trust=trust)
 
 
 def export_run(
-    run: str | Path | Run, format: str = "keras", out: str | Path | None = None, *, network: nn.Module | None = None
+    run: str | Path | Run,
+    format: str = "keras",
+    out: str | Path | None = None,
+    *,
+    network: nn.Module | None = None,
+    trust: bool = False,
 ) -> Path:
     """Write a trained network as a file of another framework, and return the file.
 
@@ -300,6 +312,7 @@ def export_run(
         format: ``keras``.
         out: the file; when absent, NETWORK.keras in the run's folder, or here where the weights come with sepnet.
         network: as for :func:`load`.
+        trust: as for :func:`load`.
 
     Raises:
         SepnetError: as for :func:`load`, a layer has no counterpart in Keras, Keras is not installed, or the file
@@ -312,7 +325,7 @@ def export_run(
     config = found.config
     folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
     file = folder / f"{config.network.rpartition(':')[2]}.keras" if out is None else Path(out)
-    layers = export.plan(trained.load(found, network), config.image_shape, name=config.network)
+    layers = export.plan(trained.load(found, network, trust=trust), config.image_shape, name=config.network)
     export.write_keras(layers, file, mean=config.mean, std=config.std)
     return file
 
@@ -323,6 +336,7 @@ def evaluate(
     *,
     validation: str | None = None,
     network: nn.Module | None = None,
+    trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
 ) -> trained.RunEvaluation:
@@ -337,6 +351,7 @@ def evaluate(
         validation: ``test``, the dataset's test images, or ``holdout``, a tenth of its training images; those that
             the run was scored on when absent.
         network: as for :func:`load`.
+        trust: as for :func:`load`.
         device: ``auto``, ``cpu``, ``cuda`` …; the run's when absent.
         precision: ``auto``, ``bf16`` or ``fp32``; the run's when absent.
 
@@ -345,7 +360,13 @@ def evaluate(
 
     """
     return trained.evaluate(
-        trained.find_run(run), data, validation=validation, network=network, device=device, precision=precision
+        trained.find_run(run),
+        data,
+        validation=validation,
+        network=network,
+        trust=trust,
+        device=device,
+        precision=precision,
     )
 
 
@@ -355,6 +376,7 @@ def predict(
     top: int = 5,
     *,
     network: nn.Module | None = None,
+    trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
 ) -> list[prediction.Prediction]:
@@ -369,7 +391,8 @@ def predict(
         images: a file in any format that Pillow reads, a folder (the images in and below it, sorted, hidden ones
             left out), a ``PIL.Image.Image``, or several of these.
         top: how many classes to name for each image, the likeliest first.
-        network: as for :func:`evaluate`.
+        network: as for :func:`load`.
+        trust: as for :func:`load`.
         device: as for :func:`evaluate`.
         precision: as for :func:`evaluate`.
 
@@ -377,7 +400,9 @@ def predict(
         SepnetError: as for :func:`load`, or a file is missing or cannot be read; it is named.
 
     """
-    return prediction.predict(trained.find_run(run), images, top, network=network, device=device, precision=precision)
+    return prediction.predict(
+        trained.find_run(run), images, top, network=network, trust=trust, device=device, precision=precision
+    )
 
 
 def bench(

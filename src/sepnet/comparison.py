@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from sepnet import data as datasets
-from sepnet import jobs
+from sepnet import jobs, run_network
 from sepnet.anatomy import Anatomy, trace
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
-from sepnet.notices import notice
+from sepnet.notices import notice, printable
 from sepnet.rules import Report, Rules, check
 from sepnet.runs import Run, RunConfig, numbered
 from sepnet.training.history import best
@@ -96,18 +96,19 @@ def compare(
     rules: Rules,
     seeds: int,
     out: Path,
+    trust: bool = False,
     **options: Any,
 ) -> Comparison:
     """Check the challenger, bring every run to its end, judge, and write the verdict under ``out``.
 
-    ``options`` go to :func:`sepnet.jobs.prepare`.
+    ``trust`` is of :func:`sepnet.run_network.rebuild`; ``options`` go to :func:`sepnet.jobs.prepare`.
     """
     if seeds < 1:
         raise SepnetError(f"seeds is {seeds}: expected at least 1")
     contestants = (base, challenger)
     if isinstance(data, str) and not all(isinstance(contestant.network, Run) for contestant in contestants):
         data = datasets.load(data)
-    starts = [_start(contestant, data, seeds, options) for contestant in contestants]
+    starts = [_start(contestant, data, seeds, options, trust=trust) for contestant in contestants]
     require_same_images(starts[0].config, starts[1].config)
     anatomies = [start.anatomy for start in starts]
     report = check(anatomies[1], rules)
@@ -150,14 +151,16 @@ class _Start:
     finishers: list[Callable[[Path], Run]]
 
 
-def _start(contestant: Contestant, data: str | Dataset, seeds: int, options: dict[str, Any]) -> _Start:
+def _start(contestant: Contestant, data: str | Dataset, seeds: int, options: dict[str, Any], *, trust: bool) -> _Start:
     network = contestant.network
     if isinstance(network, Run):
         if seeds > 1:
             raise SepnetError(f"'{network.path}' is one run and seeds is {seeds}: name its network to train several")
         network.require_finished()
-        model = jobs.rebuild(network)
-        anatomy = trace(model, network.config.image_shape, name=network.config.network)
+        anatomy = None if trust or run_network.is_own(network) else network.anatomy
+        if anatomy is None:
+            model = run_network.rebuild(network, trust=trust)
+            anatomy = trace(model, network.config.image_shape, name=network.config.network)
         return _Start(network.config, anatomy, [lambda out: network])  # noqa: ARG005
     if isinstance(network, nn.Module) and seeds > 1:
         raise SepnetError(
@@ -188,7 +191,7 @@ def to_text(comparison: Comparison) -> str:
         f"rules ({rules.name}): {judged}",
         f"by the assignment: {verdict.by_assignment.sentence(*names)}{seeds}",
         f"by the statistics: {verdict.by_statistics.sentence(*names)}",
-        f"verdict in {comparison.path / VERDICT}",
+        f"verdict in {printable(str(comparison.path / VERDICT))}",
     ]
     return "\n".join(lines)
 

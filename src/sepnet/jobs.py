@@ -13,15 +13,14 @@ import torch
 from torch import nn
 
 from sepnet import data as datasets
-from sepnet.anatomy import trace
 from sepnet.data import Dataset
 from sepnet.data.augment import shrink
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError, first_line
-from sepnet.export import keras_definition
 from sepnet.kernels.native import native
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
+from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
@@ -103,6 +102,7 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
 
     ``epochs``, if given, lets the run go on to so many.
     """
+    run.network = job.network
     with run.lock():
         if epochs is not None:
             run.extend(epochs)
@@ -127,22 +127,6 @@ def _trained(job: Job, run: Run) -> nn.Module:
     return load_weights(model, run)
 
 
-def load_weights(model: nn.Module, run: Run) -> nn.Module:
-    """Return the model with a finished run's weights, in evaluation mode.
-
-    Raises:
-        SepnetError: the weights are missing, or are of another network.
-
-    """
-    try:
-        model.load_state_dict(run.weights())
-    except RuntimeError as error:
-        raise SepnetError(
-            f"the weights of run '{run.path}' are not of network '{run.config.network}': train the run again"
-        ) from error
-    return model.eval()
-
-
 def weights_sha256(model: nn.Module) -> str:
     """Return a SHA-256 of a model's tensors."""
     digest = hashlib.sha256()
@@ -163,75 +147,6 @@ def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int)
         else:
             model = initialize(call_builder(network, network_name(network), **options), recipe)
     return apply_norm_settings(model, recipe)
-
-
-def describe(run: Run, model: nn.Module | None = None) -> None:
-    """Let the run's folder say what its network is, unless it does: its anatomy, and its definition in Keras.
-
-    The network is built by its name if ``model`` is not given.
-
-    Raises:
-        SepnetError: it cannot be built, or cannot be read.
-
-    """
-    if run.anatomy is not None and run.definition is not None:
-        return
-    if model is None:
-        model = rebuild(run)
-    name, image_shape = run.config.network, run.config.image_shape
-    anatomy = trace(model, image_shape, name=name)
-    try:
-        definition = keras_definition(model, image_shape, name=name)
-    except SepnetError as error:
-        modules = "".join(f"# {line}\n" for line in str(model).splitlines())
-        definition = f"# {error}\n# As PyTorch shows it:\n{modules}"
-    run.write_network(anatomy, definition)
-
-
-def rebuild(run: Run) -> nn.Module:
-    """Return the network of a run, untrained.
-
-    Raises:
-        SepnetError: it cannot be built by its name, or is no longer the one that was trained.
-
-    """
-    config = run.config
-    if _came_along(config.network, run):
-        raise SepnetError(
-            f"run '{run.path}' names code that came along with it, '{config.network}', which is not run: "
-            "work in the folder of that code, or load the network yourself and give it beside the run"
-        )
-    try:
-        model = build(config.network, classes=len(config.classes), image_shape=config.image_shape)
-    except SepnetError as error:
-        raise SepnetError(f"the network of run '{run.path}' cannot be built by its name: {error}") from error
-    return require_unchanged(apply_norm_settings(model, config.recipe), run)
-
-
-def _came_along(network: str, run: Run) -> bool:
-    """Whether a network's file was unpacked or cloned together with the run, and so may be a stranger's.
-
-    It was where it lies in the run, or where a relative path leads to one folder with it that is not where the user
-    works. An absolute path elsewhere is the user's own: a stranger does not know where a bundle will be unpacked.
-    """
-    path, separator, _ = network.rpartition(":")
-    if not separator:
-        return False
-    file, folder = Path(path).resolve(), run.path.resolve()
-    shared = Path(os.path.commonpath([file, folder]))
-    if shared == folder or Path.cwd().is_relative_to(shared):
-        return shared == folder
-    return not Path(path).is_absolute()
-
-
-def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
-    """Return the model if it has the layers that the run was trained with; raise otherwise."""
-    if fingerprint(model) != run.config.fingerprint:
-        raise SepnetError(
-            f"network '{run.config.network}' has changed since run '{run.path}' was trained: "
-            "restore its code, or train it again"
-        )
-    return model
 
 
 def _fitting(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe, *, asked_for: bool) -> Recipe:
@@ -354,7 +269,8 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
         run = Run.create(out, name or default_name(job.config), job.config)
         notice(f"training {job.config.network} into {run.path}")
     elif run.finished:
-        notice(f"taking up the finished run {run.path}")
+        notice(f"reusing the finished run {run.path}")
+        run.network = job.network
         if isinstance(job.network, nn.Module):
             _trained(job, run)
         return run

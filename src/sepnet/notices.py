@@ -2,11 +2,23 @@
 
 import functools
 import sys
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters, and bytes that are no UTF-8, escaped: a terminal shows and obeys none.
+
+    For names and paths that others chose, wherever they are printed.
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
+        for character in text
+    )
 
 
 def notice(text: str) -> None:
-    """Print one line to standard error at once."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line, or several, to standard error at once."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """What a trained network takes images for: files in, the likeliest classes out."""
 
 import os
-import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from sepnet.errors import SepnetError, first_line
 from sepnet.evaluation import require_finite
-from sepnet.notices import notice
+from sepnet.notices import notice, printable
 from sepnet.runs import Run
 from sepnet.trained import Classifier
 from sepnet.training.inference import BATCH
@@ -56,6 +55,7 @@ def predict(
     top: int = 5,
     *,
     network: nn.Module | None = None,
+    trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
 ) -> list[Prediction]:
@@ -68,7 +68,7 @@ def predict(
     if top < 1:
         raise SepnetError(f"top is {top}: expected at least 1")
     sources = [found for given in _listed(images) for found in _find(given)]
-    classifier = Classifier(run, network, device=device, precision=precision)
+    classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
     shape = run.config.image_shape
     if shape[0] not in (1, 3):
         raise SepnetError(f"run '{run.path}' takes images of {shape[0]} channels: expected 1 or 3")
@@ -186,7 +186,7 @@ def _name(source: Path | Image.Image) -> str:
 
 def to_text(predictions: Sequence[Prediction], width: int | None = None) -> str:
     """Return one line an image, or, where the longest is wider than ``width``, one line a guess."""
-    names = [_printable(prediction.file) for prediction in predictions]
+    names = [printable(prediction.file) for prediction in predictions]
     longest = max(map(cell_len, names), default=0)
     label = max((cell_len(guess.name) for prediction in predictions for guess in prediction.guesses), default=0)
     guesses = [
@@ -201,11 +201,3 @@ def to_text(predictions: Sequence[Prediction], width: int | None = None) -> str:
 
 def _fill(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
-
-
-def _printable(name: str) -> str:
-    """Return a file's name with control characters, and bytes that are no UTF-8, escaped."""
-    return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs") else character
-        for character in name
-    )

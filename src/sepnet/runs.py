@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from sepnet import environment
 from sepnet.anatomy import Anatomy
 from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
-from sepnet.notices import notice
+from sepnet.notices import notice, printable
 from sepnet.settings import check_type
 from sepnet.training.checkpoint import to_plain
 from sepnet.training.history import Epoch, best, from_csv, to_csv, to_log
@@ -65,6 +65,11 @@ class RunConfig:
     extended_from: tuple[int, ...] = ()
     """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
     recipe: Recipe
+
+    def __post_init__(self) -> None:
+        for text in (self.network, self.data, self.device, self.precision, self.recipe.name, *self.classes):
+            if isinstance(text, str) and printable(text) != text:
+                raise SepnetError(f"the name '{printable(text)}' holds a control character: expected printable ones")
 
     def identity(self, *, auto: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
         """Return what says whether two runs are the same: what a person set, the data's hash, the fingerprint.
@@ -109,6 +114,8 @@ class Run:
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
         self.config = config
+        self.network: nn.Module | Callable[..., nn.Module] | str | None = None
+        """What was trained, where that was in this Python session: it is built from this; it is not saved."""
 
     def __repr__(self) -> str:
         done = f"{len(self.history)} of {self.config.recipe.epochs} epochs"

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from sepnet import data as datasets
-from sepnet import jobs
+from sepnet import jobs, run_network
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits, to_text
 from sepnet.kernels import accelerate
 from sepnet.networks import NETWORKS
 from sepnet.networks.shipped import shipped_folder
-from sepnet.notices import notice
+from sepnet.notices import notice, printable
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import hint
 from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
@@ -42,10 +42,10 @@ def find_run(run: str | Path | Run) -> Run:
     return Run.open(Path(run))
 
 
-def load(run: Run, network: nn.Module | None = None) -> nn.Module:
+def load(run: Run, network: nn.Module | None = None, *, trust: bool = False) -> nn.Module:
     """Return a finished run's trained network in evaluation mode, on the CPU where no module is given.
 
-    ``network`` is the module to load the weights into, where the run was not made from a name.
+    ``network`` is the module to load the weights into; without it the network is built, see :mod:`sepnet.run_network`.
 
     Raises:
         SepnetError: the run is unfinished, or the network is no longer the one that was trained.
@@ -53,10 +53,10 @@ def load(run: Run, network: nn.Module | None = None) -> nn.Module:
     """
     run.require_finished()
     if network is None:
-        network = jobs.rebuild(run)
+        network = run_network.rebuild(run, trust=trust)
     else:
-        jobs.require_unchanged(apply_norm_settings(network, run.config.recipe), run)
-    return jobs.load_weights(network, run)
+        run_network.require_unchanged(apply_norm_settings(network, run.config.recipe), run)
+    return run_network.load_weights(network, run)
 
 
 class Classifier:
@@ -66,12 +66,18 @@ class Classifier:
     """
 
     def __init__(
-        self, run: Run, network: nn.Module | None = None, *, device: str | None = None, precision: str | None = None
+        self,
+        run: Run,
+        network: nn.Module | None = None,
+        *,
+        trust: bool = False,
+        device: str | None = None,
+        precision: str | None = None,
     ) -> None:
         config = run.config
         self.device = torch.device(_resolve_device(config, device))
         self.precision = jobs.resolve_precision(precision or config.precision, self.device.type)
-        model = load(run, network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = load(run, network, trust=trust).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network = accelerate(model)
         self._normalize = Normalizer(config.mean, config.std, self.device)
 
@@ -110,7 +116,8 @@ class RunEvaluation(Evaluation):
         return {**context, **super().to_dict()}
 
     def __repr__(self) -> str:
-        return f"{self.network} of {self.run}, on the {VALIDATIONS[self.validation]} of {self.data}\n{to_text(self)}"
+        images = VALIDATIONS[self.validation]
+        return f"{self.network} of {printable(self.run)}, on the {images} of {self.data}\n{to_text(self)}"
 
 
 def evaluate(
@@ -119,6 +126,7 @@ def evaluate(
     *,
     validation: str | None = None,
     network: nn.Module | None = None,
+    trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
 ) -> RunEvaluation:
@@ -131,7 +139,7 @@ def evaluate(
     config = run.config
     validation = validation or config.validation
     jobs.require_validation(validation)
-    classifier = Classifier(run, network, device=device, precision=precision)
+    classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
     dataset = _load_data(run, data)
     _require_same_kind(run, dataset)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sepnet import jobs
+from sepnet import run_network
 from sepnet.runs import Run, RunConfig
 from sepnet.training.history import Epoch
 from sepnet.training.recipe import Recipe
@@ -37,7 +37,7 @@ def finished_run(
     accuracies = [*history, right / len(LABELS)]
     recipe = replace(recipe or Recipe(), epochs=len(accuracies))
     run = Run.create(out, f"{network}-{seed}", replace(CONFIG, network=network, seed=seed, recipe=recipe))
-    jobs.describe(run, tiny())
+    run_network.describe(run, tiny())
     run.write_history([_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)])
     answers = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import NETWORK_HELP, FormatOption, RulesOption, TextOrJson, only_results, print_json
+from sepnet.cli.options import (
+    NETWORK_HELP,
+    FormatOption,
+    RulesOption,
+    TextOrJson,
+    TrustOption,
+    only_results,
+    print_json,
+)
 from sepnet.cli.train import (
     RECIPES,
     DataOption,
@@ -36,6 +44,7 @@ def command(
     validation: ValidationOption = None,
     out: OutOption = Path("runs"),
     report: Annotated[bool, typer.Option(help="Write a report, too: README, pictures, notebook.")] = True,
+    trust: TrustOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Check the challenger, train both networks on the same data, say who won, and write a report.
@@ -59,6 +68,7 @@ def command(
             validation=validation or "test",
             rules=rules,
             out=out,
+            trust=trust,
         )
     if form is TextOrJson.text:
         print(comparison, flush=True)
@@ -66,7 +76,7 @@ def command(
     try:
         if report:
             with only_results():
-                path = api.write_report(comparison, rules=rules)
+                path = api.write_report(comparison, rules=rules, trust=trust)
     finally:  # a report that fails takes no verdict with it
         if form is TextOrJson.json:
             written = {"report": None if path is None else str(path)} if report else {}

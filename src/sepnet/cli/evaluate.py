@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import FormatOption, TextOrJson, only_results, print_json
+from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json
 
 RunArgument = Annotated[
     str,
@@ -36,6 +36,7 @@ def command(
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    trust: TrustOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Judge a trained network: accuracy, loss, calibration, each class, and the confusion of classes.
@@ -46,7 +47,7 @@ def command(
     from sepnet import api
 
     with only_results():
-        evaluation = api.evaluate(run, data, validation=validation, device=device, precision=precision)
+        evaluation = api.evaluate(run, data, validation=validation, trust=trust, device=device, precision=precision)
     if form is TextOrJson.json:
         print_json(evaluation.to_dict())
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.evaluate import RunArgument
-from sepnet.cli.options import only_results
+from sepnet.cli.options import TrustOption, only_results
 from sepnet.notices import notice
 
 
@@ -30,6 +30,7 @@ def command(
             "sepnet.",
         ),
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a trained network as a .keras file, weights and all; print the file's path.
 
@@ -40,6 +41,6 @@ def command(
     from sepnet import api
 
     with only_results():
-        file = api.export_run(run, str(form), out)
+        file = api.export_run(run, str(form), out, trust=trust)
     notice("a Keras model of pixels 0 to 255, images (N, height, width, channels), to a score for each class")
     print(file)

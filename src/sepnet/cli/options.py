@@ -26,6 +26,16 @@ RulesOption = Annotated[
 ]
 
 
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the Python file that a run names as its network's. Without it only sepnet's own networks are built, "
+        "since a run from elsewhere may name any code.",
+    ),
+]
+
+
 class TextOrJson(StrEnum):
     """How a result is written."""
 

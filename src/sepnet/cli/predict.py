@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.evaluate import DeviceOption, PrecisionOption, RunArgument
-from sepnet.cli.options import FormatOption, TextOrJson, only_results, print_json
+from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json
 
 
 def command(
@@ -23,6 +23,7 @@ def command(
     top: Annotated[int, typer.Option(help="How many classes to name, the likeliest first.")] = 5,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    trust: TrustOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Tell the likeliest classes of images, and the probabilities that a trained network gives them.
@@ -34,7 +35,7 @@ def command(
     from sepnet.prediction import to_text
 
     with only_results():
-        predictions = api.predict(run, images, top, device=device, precision=precision)
+        predictions = api.predict(run, images, top, trust=trust, device=device, precision=precision)
     if form is TextOrJson.json:
         print_json([prediction.to_dict() for prediction in predictions])
     else:

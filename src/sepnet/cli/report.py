@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import FormatOption, RulesOption, TextOrJson, only_results, print_json
+from sepnet.cli.options import FormatOption, RulesOption, TextOrJson, TrustOption, only_results, print_json
 
 
 def command(
@@ -26,6 +26,7 @@ def command(
             "last run.",
         ),
     ] = None,
+    trust: TrustOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Write README, pictures and executed notebook of finished runs; print the report's folder.
@@ -35,7 +36,7 @@ def command(
     from sepnet import api
 
     with only_results():
-        folder = api.write_report(*runs, rules=rules, out=out)
+        folder = api.write_report(*runs, rules=rules, out=out, trust=trust)
     if form is TextOrJson.json:
         print_json({"report": str(folder)})
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from sepnet import jobs
+from sepnet import jobs, run_network
 from sepnet.anatomy import Anatomy
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
@@ -77,10 +77,11 @@ class Contents:
         return f"{against} on {self.config.data}"
 
 
-def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None) -> Contents:
+def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust: bool = False) -> Contents:
     """Group runs that differ by their seed alone, and judge every group by the first.
 
-    Every run must be finished and hold its network's anatomy and definition.
+    Every run must be finished and hold its network's anatomy and definition. ``trust`` is of
+    :func:`sepnet.run_network.rebuild`.
 
     Raises:
         SepnetError: a run is given twice or is unfinished, or the runs were not scored on the same images.
@@ -96,14 +97,14 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None) -> Conten
     base, *_ = groups.values()
     labels = _labels([group[0].config for group in groups.values()])
     contenders = tuple(
-        _contender(label, group, rules, dataset, None if group is base else judge(base, group))
+        _contender(label, group, rules, dataset, None if group is base else judge(base, group), trust=trust)
         for label, group in zip(labels, groups.values(), strict=True)
     )
     return Contents(contenders=contenders, rules=rules, dataset=dataset)
 
 
 def _contender(
-    label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None
+    label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None, *, trust: bool
 ) -> Contender:
     anatomy, definition = runs[0].anatomy, runs[0].definition
     if anatomy is None or definition is None:
@@ -118,16 +119,16 @@ def _contender(
         verdict=verdict,
         repeatable=dataset is not None
         and len({run.path.parent for run in runs}) == 1
-        and all(_is_repeatable(run) for run in runs),
+        and all(_is_repeatable(run, trust=trust) for run in runs),
     )
 
 
-def _is_repeatable(run: Run) -> bool:
+def _is_repeatable(run: Run, *, trust: bool) -> bool:
     """Whether a run's names still lead to its network and its device, and its configuration to itself."""
     if not can_be_made_again(run.config):
         return False
     try:
-        jobs.rebuild(run)
+        run_network.rebuild(run, trust=trust)
         jobs.resolve_device(run.config.device)
         found = Run.find(run.path.parent, run.config)
     except SepnetError:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sepnet import data as datasets
-from sepnet import jobs
+from sepnet import run_network
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
@@ -16,7 +16,9 @@ from sepnet.runs import Run
 REPORT = "report"
 
 
-def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, out: Path | None = None) -> Path:
+def make(
+    runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, out: Path | None = None, trust: bool = False
+) -> Path:
     """Write the report of finished runs, and return its folder.
 
     Args:
@@ -26,6 +28,7 @@ def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, o
         dataset: the runs' dataset; loaded by its name when absent.
         out: the report's folder. When absent, it is ``report`` in the folder of the only run, or in
             ``RUN-against-RUN`` beside the last run.
+        trust: see :func:`sepnet.run_network.rebuild`.
 
     Raises:
         SepnetError: as for :func:`sepnet.report.contents.gather` and :func:`sepnet.report.write.write`.
@@ -37,8 +40,8 @@ def make(runs: Sequence[Run], rules: Rules, *, dataset: Dataset | None = None, o
         run.require_finished()
         run.logits()  # raises if they are missing: before anything is written
     for run in runs:
-        jobs.describe(run)
-    contents = gather(runs, rules, _scored_images(runs[0], dataset))
+        run_network.describe(run, trust=trust)
+    contents = gather(runs, rules, _scored_images(runs[0], dataset), trust=trust)
     folder = out or _default_folder(contents)
     notice(f"writing the report into {folder}")
     return write(contents, folder)
