@@ -27,6 +27,8 @@ from sepnet.rules import PRESETS
 
 NOTEBOOK = "assignment.ipynb"
 START_SECONDS = 120
+OPEN_FILES = 128
+"""Of this process while a notebook is executed, at most; about 60 were counted."""
 
 
 def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookNode:
@@ -59,6 +61,7 @@ def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
         SepnetError: a cell failed, or the kernel could not be started.
 
     """
+    _require_open_files()
     with tempfile.TemporaryDirectory() as place:
         manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisPython())
         if os.name == "posix":  # sockets that only this user can open, in place of ports
@@ -74,7 +77,7 @@ def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
             resources={"metadata": {"path": str(folder)}},
         )
         try:
-            _run(client, manager, {**os.environ, **_python_path(), "IPYTHONDIR": place})
+            _run(client, manager, {**os.environ, **_PLAIN, **_python_path(), "IPYTHONDIR": place})
         except CellExecutionError as error:
             raise SepnetError(f"the report's notebook failed: {error.ename}: {first_line(error.evalue)}") from error
         except (DeadKernelError, RuntimeError, OSError) as error:
@@ -82,6 +85,23 @@ def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.validate(notebook)
     return notebook
+
+
+def _require_open_files() -> None:
+    """Raise where this process may not open as many files as a kernel and its sockets take: ZeroMQ would abort it."""
+    if os.name != "posix":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < OPEN_FILES:
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        if wanted < OPEN_FILES:
+            raise SepnetError(
+                f"a process may open {hard} files here, and a report's notebook takes up to {OPEN_FILES}: "
+                f"allow more by `ulimit -n {OPEN_FILES}`"
+            )
 
 
 def _run(client: NotebookClient, manager: AsyncKernelManager, environment: dict[str, str]) -> None:
@@ -106,15 +126,21 @@ def to_text(notebook: NotebookNode) -> str:
 
 def _python_path() -> dict[str, str]:
     """Return PYTHONPATH, if there is one, as another folder needs it."""
-    paths = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))} if paths else {}
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))} if paths else {"PYTHONPATH": ""}
+
+
+_PLAIN = {"PYTHONSAFEPATH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+"""What the kernel's environment sets: no module is imported from the folder it starts in, whoever's files lie there."""
 
 
 class _ThisPython(KernelSpecManager):
     """Knows one kernel: the Python that sepnet runs in, whatever else is installed for the user."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002
-        return KernelSpec(resource_dir="", **get_kernel_dict())
+        spec = KernelSpec(resource_dir="", **get_kernel_dict())
+        spec.argv.append("--IPKernelApp.ignore_cwd=True")  # else IPython puts it on the path by itself
+        return spec
 
 
 INTRODUCTION = """\
