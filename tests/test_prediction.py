@@ -1,5 +1,6 @@
 """Prediction: what becomes of image files, and what is said of them."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -212,6 +213,40 @@ def test_a_folders_hidden_files_and_other_files_are_left_out(run: sepnet.Run, fo
     assert {Path(found.file).name for found in predictions} == {*(f"{n:02}.png" for n in range(12)), "LOUD.PNG"}
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_not_waited_for(run: sepnet.Run, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    assert len(sepnet.predict(run, folder, network=tiny())) == 12
+    with pytest.raises(SepnetError, match=r"pipe\.png' is a named pipe: expected a regular file"):
+        read_image(folder / "pipe.png", SHAPE)
+
+
+def test_a_folder_may_be_nested_deeper_than_python_recurses(run: sepnet.Run, folder: Path) -> None:
+    deepest = folder
+    for _ in range(1_200):
+        deepest = deepest / "d"
+        deepest.mkdir()
+    _photo().save(deepest / "photo.png")
+    try:
+        assert len(sepnet.predict(run, folder, network=tiny())) == 13
+    finally:  # pytest's own clean-up recurses
+        (deepest / "photo.png").unlink()
+        for place in (deepest, *deepest.parents)[:1_200]:
+            place.rmdir()
+
+
+def test_broken_files_can_be_skipped(run: sepnet.Run, folder: Path, capsys: Captured) -> None:
+    whole = sepnet.predict(run, folder, network=tiny())
+    for name in ("00.png", "99.png"):
+        (folder / name).write_bytes(b"no image")
+    with pytest.raises(SepnetError, match=r"00\.png"):
+        sepnet.predict(run, folder, network=tiny())
+    assert sepnet.predict(run, folder, network=tiny(), skip_broken=True) == whole
+    assert [line.startswith("skipped: ") for line in capsys.readouterr().err.splitlines()] == [True, True]
+    with pytest.raises(SepnetError, match="none of the 1 images can be read"):
+        sepnet.predict(run, folder / "00.png", network=tiny(), skip_broken=True)
+
+
 def test_a_notice_says_how_many_images_were_resized(run: sepnet.Run, folder: Path, capsys: Captured) -> None:
     sepnet.predict(run, folder, network=tiny())
     assert capsys.readouterr().err == ""
@@ -302,6 +337,17 @@ def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:
         first, second = entry["predictions"]
         assert list(first) == ["class", "probability"]
         assert 1 >= first["probability"] >= second["probability"] >= 0
+
+
+def test_predict_as_csv(trained: Path, folder: Path, capsys: Captured) -> None:
+    (folder / "broken, too.png").write_bytes(b"")
+    command(["predict", "--trust", str(trained), str(folder), "--top=2", "--skip-broken", "--format=csv"])
+    captured = capsys.readouterr()
+    rows = list(csv.DictReader(captured.out.splitlines()))
+    assert [row["file"] for row in rows[::2]] == [str(file) for file in sorted(folder.rglob("??.png"))]
+    assert [row["rank"] for row in rows] == ["1", "2"] * 12
+    assert all(float(row["probability"]) <= 1 for row in rows)
+    assert "skipped: '" in captured.err
 
 
 def test_predict_for_reading(trained: Path, folder: Path, capsys: Captured) -> None:

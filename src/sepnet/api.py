@@ -375,6 +375,7 @@ def predict(
     images: prediction.Source | Iterable[prediction.Source],
     top: int = 5,
     *,
+    skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
     device: str | None = None,
@@ -391,6 +392,7 @@ def predict(
         images: a file in any format that Pillow reads, a folder (the images in and below it, sorted, hidden ones
             left out), a ``PIL.Image.Image``, or several of these.
         top: how many classes to name for each image, the likeliest first.
+        skip_broken: leave out files that cannot be read, with a notice for each, instead of raising.
         network: as for :func:`load`.
         trust: as for :func:`load`.
         device: as for :func:`evaluate`.
@@ -401,7 +403,14 @@ def predict(
 
     """
     return prediction.predict(
-        trained.find_run(run), images, top, network=network, trust=trust, device=device, precision=precision
+        trained.find_run(run),
+        images,
+        top,
+        skip_broken=skip_broken,
+        network=network,
+        trust=trust,
+        device=device,
+        precision=precision,
     )
 
 

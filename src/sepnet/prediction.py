@@ -1,5 +1,7 @@
 """What a trained network takes images for: files in, the likeliest classes out."""
 
+import csv
+import io
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from sepnet.errors import SepnetError, first_line
 from sepnet.evaluation import require_finite
+from sepnet.files import open_regular
 from sepnet.notices import notice, printable
 from sepnet.runs import Run
 from sepnet.trained import Classifier
@@ -54,6 +57,7 @@ def predict(
     images: Source | Iterable[Source],
     top: int = 5,
     *,
+    skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
     device: str | None = None,
@@ -75,17 +79,35 @@ def predict(
     predictions: list[Prediction] = []
     resized = 0
     for start in range(0, len(sources), BATCH):
-        batch = sources[start : start + BATCH]
-        read = [read_image(source, shape) for source in batch]
-        resized += sum(was_resized for _, was_resized in read)
-        guesses = _rank(classifier.logits(torch.stack([image for image, _ in read])), run.config.classes, top)
+        batch, tensors, were_resized = _read_batch(sources[start : start + BATCH], shape, skip_broken=skip_broken)
+        if not tensors:
+            continue
+        resized += sum(were_resized)
+        guesses = _rank(classifier.logits(torch.stack(tensors)), run.config.classes, top)
         predictions += (Prediction(file=_name(source), guesses=g) for source, g in zip(batch, guesses, strict=True))
+    if sources and not predictions:
+        raise SepnetError(f"none of the {len(sources):,} images can be read")
     if resized:
         notice(
-            f"{resized:,} of {len(sources):,} images cropped about the centre and resized "
+            f"{resized:,} of {len(predictions):,} images cropped about the centre and resized "
             f"to {shape[1]}×{shape[2]} pixels (Lanczos)"
         )
     return predictions
+
+
+def _read_batch(
+    sources: Sequence[Path | Image.Image], shape: Sequence[int], *, skip_broken: bool
+) -> tuple[list[Path | Image.Image], list[Tensor], list[bool]]:
+    """Return the sources that can be read, their images ``(C, H, W)``, and which of these were resized."""
+    read = []
+    for source in sources:
+        try:
+            read.append((source, *read_image(source, shape)))
+        except SepnetError as error:
+            if not skip_broken:
+                raise
+            notice(f"skipped: {error}")
+    return [row[0] for row in read], [row[1] for row in read], [row[2] for row in read]
 
 
 def _listed(images: Source | Iterable[Source]) -> list[Source]:
@@ -109,12 +131,17 @@ def _find(source: Source) -> list[Path | Image.Image]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
+    """Yield the regular files in and below a folder, hidden ones left out, however deeply it is nested."""
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry))
+                elif entry.is_file():
+                    yield Path(entry)
 
 
 def _formats() -> list[str]:
@@ -137,8 +164,10 @@ def read_image(source: Path | Image.Image, shape: Sequence[int]) -> tuple[Tensor
             warnings.simplefilter("ignore")
             if isinstance(source, Image.Image):
                 return _to_tensor(source, shape)
-            with Image.open(source, formats=_formats()) as image:
+            with open_regular(source) as file, Image.open(file, formats=_formats()) as image:
                 return _to_tensor(image, shape)
+    except SepnetError:
+        raise
     except UnidentifiedImageError:
         raise SepnetError(f"'{_name(source)}' is no image in a format that Pillow reads: leave it out") from None
     except Image.DecompressionBombError:
@@ -182,6 +211,17 @@ def _rank(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[Guess,
 
 def _name(source: Path | Image.Image) -> str:
     return str(getattr(source, "filename", "") if isinstance(source, Image.Image) else source)
+
+
+def to_csv(predictions: Sequence[Prediction]) -> str:
+    """Return one row a guess: the file, the rank from 1, the class and its probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "rank", "class", "probability"))
+    for prediction in predictions:
+        for rank, guess in enumerate(prediction.guesses, 1):
+            writer.writerow((prediction.file, rank, guess.name, guess.probability))
+    return text.getvalue()
 
 
 def to_text(predictions: Sequence[Prediction], width: int | None = None) -> str:

@@ -9,6 +9,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from sepnet.errors import SepnetError, first_line
+from sepnet.files import read_text
 
 Settings = TypeVar("Settings")
 
@@ -28,11 +29,9 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
     """
     try:
-        text = path.read_text("utf-8-sig")  # as Windows' editors save it, with a byte-order mark
-    except OSError as error:
-        raise SepnetError(f"{what} '{path}' could not be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SepnetError(f"{what} '{path}' is not TOML: {error}") from error
+        text = read_text(path)
+    except SepnetError as error:
+        raise SepnetError(f"{what} {error}") from error
     return parse_toml(text, f"{what} '{path}'")
 
 

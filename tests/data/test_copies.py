@@ -1,7 +1,9 @@
 """Local copies in every format and container: the same bytes, or one line that says why not."""
 
+import gzip
 import io
 import json
+import os
 import pickle
 import random
 import tarfile
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sepnet.data import cifar10, fetch, load
+from sepnet.data import cifar10, containers, fetch, load
 from sepnet.data.containers import read_copy
 from sepnet.errors import SepnetError
 
@@ -236,4 +238,31 @@ class TestUserMistakes:
         ):
             for _ in range(65):
                 file.write(bytes(2**20))
-        assert "'test_batch' holds 68,157,440 bytes" in refusal(path)
+        assert "holds 'test_batch' of 68,157,440 bytes" in refusal(path)
+
+    def test_a_header_of_many_bytes(self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(containers, "LARGEST_ARCHIVE", 2**20)
+        header = tarfile.TarInfo("name")
+        header.type, header.size = tarfile.XHDTYPE, 3 * 10**9
+        path = tmp_path / "copy.tar.gz"
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            file.write(header.tobuf())
+            file.write(bytes(2**22))
+        assert "holds more than 1,048,576 bytes" in refusal(path)
+
+    def test_members_of_one_name(self, tiny: Tiny, tmp_path: Path) -> None:
+        path = tmp_path / "copy.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(3):
+                archive.writestr(f"{number}/test_batch", b"")
+        assert "holds 'test_batch' twice" in refusal(path)
+
+    @pytest.mark.parametrize("kind", ["tar", "zip"])
+    def test_far_too_many_members(self, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        monkeypatch.setattr(containers, "MOST_MEMBERS", 5)
+        assert "holds more than 5 files" in refusal(tiny.archive("python", kind, tmp_path / f"copy.{kind}"))
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+    def test_a_named_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "copy.tar.gz")
+        assert "is a named pipe: expected a regular file" in refusal(tmp_path / "copy.tar.gz")

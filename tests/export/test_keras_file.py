@@ -5,6 +5,7 @@ from .support import Array, keras_output  # isort: skip  # sets the backend befo
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -131,6 +132,22 @@ def test_a_name_that_cannot_be_is_refused(trained: Run, tmp_path: Path, name: st
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_no_file_is_not_replaced_nor_waited_for(trained: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.keras")
+    with pytest.raises(SepnetError, match="exists and is not sepnet's"):
+        sepnet.export_run(trained, out=tmp_path / "model.keras")
+
+
+def test_a_clock_before_the_first_date_of_a_zip_archive(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = time.gmtime(86_400)
+    monkeypatch.setattr(time, "localtime", lambda *_: early)
+    with pytest.raises(SepnetError, match=r"clock says 1970.*set the clock"):
+        sepnet.export_run(trained, out=tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_system_that_refuses_leaves_nothing_behind(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +165,7 @@ def test_without_keras_the_listing_is_there_and_the_file_is_not(
 ) -> None:
     monkeypatch.setitem(sys.modules, "keras", None)
     assert "SeparableConv2D" in sepnet.keras_definition("champion")
-    with pytest.raises(SepnetError, match=r"install it with pip install 'sepnet\[keras\]'"):
+    with pytest.raises(SepnetError, match=r"install it with `\S+ -m pip install keras`"):
         sepnet.export_run(trained, out=tmp_path / "model.keras")
     assert not list(tmp_path.iterdir())
 
@@ -170,7 +187,7 @@ def test_an_unknown_format_is_refused(trained: Run) -> None:
 
 def test_the_command_prints_the_path_alone(trained: Run, tmp_path: Path, capsys: Captured) -> None:
     file = tmp_path / "model.keras"
-    assert command(["export", str(trained.path), "--format", "keras", "--out", str(file)]) == 0
+    assert command(["export", "--trust", str(trained.path), "--format", "keras", "--out", str(file)]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"{file}\n"
     assert "pixels 0 to 255" in printed.err

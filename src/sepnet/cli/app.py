@@ -118,7 +118,8 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         return _end(arguments, f"error: {NOT_ENOUGH_MEMORY}", 2)
     except OSError as error:
-        place = f"'{error.filename}': " if error.filename else ""
+        name = str(error.filename or "")
+        place = f"'{name if len(name) < 200 else name[:90] + '...' + name[-90:]}': " if name else ""
         return _end(arguments, f"error: {place}{error.strerror or error}", 2)
     except Exception as error:
         if isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in OUT_OF_MEMORY):

@@ -43,6 +43,15 @@ class TextOrJson(StrEnum):
     json = "json"
 
 
+class TableFormat(StrEnum):
+    """How a result of rows is written."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+
+
+TableFormatOption = Annotated[TableFormat, typer.Option("--format", help="How the result is written.")]
 FormatOption = Annotated[TextOrJson, typer.Option("--format", help="How the result is written.")]
 
 

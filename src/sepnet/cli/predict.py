@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.evaluate import DeviceOption, PrecisionOption, RunArgument
-from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json
+from sepnet.cli.options import TableFormat, TableFormatOption, TrustOption, only_results, print_json
 
 
 def command(
@@ -23,20 +23,28 @@ def command(
     top: Annotated[int, typer.Option(help="How many classes to name, the likeliest first.")] = 5,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out files that cannot be read, with a notice for each.")
+    ] = False,
     trust: TrustOption = False,
-    form: FormatOption = TextOrJson.text,
+    form: TableFormatOption = TableFormat.text,
 ) -> None:
     """Tell the likeliest classes of images, and the probabilities that a trained network gives them.
 
     Images of another size are cropped about the centre to the network's shape and resized (Lanczos). Hidden files
-    in a folder are left out. Nothing is printed before all images have been read.
+    in a folder are left out. Nothing is printed before all images have been read. As CSV, each class of each image
+    is a row: file, rank, class, probability.
     """
     from sepnet import api
-    from sepnet.prediction import to_text
+    from sepnet.prediction import to_csv, to_text
 
     with only_results():
-        predictions = api.predict(run, images, top, trust=trust, device=device, precision=precision)
-    if form is TextOrJson.json:
+        predictions = api.predict(
+            run, images, top, skip_broken=skip_broken, trust=trust, device=device, precision=precision
+        )
+    if form is TableFormat.json:
         print_json([prediction.to_dict() for prediction in predictions])
+    elif form is TableFormat.csv:
+        print(to_csv(predictions), end="")
     else:
         print(to_text(predictions, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))

@@ -3,15 +3,19 @@
 Archives are read in memory, by the last part of each member's name; nothing is extracted to disk.
 """
 
+import bz2
+import gzip
+import lzma
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from sepnet.data.formats import FORMATS, Format, to_records
 from sepnet.errors import SepnetError
+from sepnet.files import open_regular, read_file
 
 EXPECTED = (
     "a folder or archive (tar, tar.gz, zip) of CIFAR-10's binary version, its Python version, "
@@ -25,6 +29,12 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 LARGEST_FILE = 64 * 2**20
 """Twice the largest file of any format: a longer one is not CIFAR-10, and is not read into memory."""
+
+LARGEST_ARCHIVE = 2**28
+"""Bytes of a tar archive, decompressed: CIFAR-10's largest is of 186 MB."""
+
+MOST_MEMBERS = 1_000
+"""Files of an archive; the largest copy has a dozen."""
 
 KNOWN_FILES = frozenset(name for known in FORMATS for name in known.files)
 
@@ -89,13 +99,16 @@ def _read_files(folder: Path, found: Format) -> dict[str, bytes]:
         file = folder / name
         if file.is_file():
             _require_bounded(file.stat().st_size, f"'{file}'")
-            contents[name] = file.read_bytes()
+            contents[name] = read_file(file)
     return contents
 
 
 def _read_archive(path: Path) -> dict[str, bytes]:
     try:
-        contents = _read_zip(path) if zipfile.is_zipfile(path) else _read_tar(path)
+        with open_regular(path) as file:
+            contents = _read_zip(file) if zipfile.is_zipfile(file) else _read_tar(file)
+    except _Refused as error:
+        raise SepnetError(f"'{path}' {error}: expected {EXPECTED}") from None
     except (SepnetError, FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # a damaged archive can break its reader anywhere
@@ -107,35 +120,82 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     return to_records(found, contents, f"'{path}'")
 
 
-def _read_zip(path: Path) -> dict[str, bytes]:
-    contents = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
+class _Refused(Exception):
+    """An archive that is larger than any copy of CIFAR-10; the message goes after its name."""
+
+
+def _read_zip(file: BinaryIO) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    with zipfile.ZipFile(file) as archive:
+        for number, member in enumerate(archive.infolist()):
             name = PurePosixPath(member.filename).name
-            if name in KNOWN_FILES and not member.is_dir():
-                _require_bounded(member.file_size, f"'{path}': '{name}'")
+            if not member.is_dir() and _is_wanted(name, number, member.file_size, contents):
                 contents[name] = archive.read(member)
     return contents
 
 
-def _read_tar(path: Path) -> dict[str, bytes]:
+def _read_tar(file: BinaryIO) -> dict[str, bytes]:
     """Read a tar archive once, front to back: in a compressed one every step back starts again."""
-    contents = {}
-    with tarfile.open(path) as archive:
-        for member in archive:
+    contents: dict[str, bytes] = {}
+    stream = _Bounded(_decompressed(file))
+    with tarfile.open(fileobj=stream, mode="r|") as archive:  # type: ignore[call-overload]
+        for number, member in enumerate(archive):
             name = PurePosixPath(member.name).name
-            stream = archive.extractfile(member) if name in KNOWN_FILES and member.isreg() else None
-            if stream is not None:
-                _require_bounded(member.size, f"'{path}': '{name}'")
-                contents[name] = stream.read()
-        _drain(archive.fileobj)
+            if member.isreg() and _is_wanted(name, number, member.size, contents):
+                extracted = archive.extractfile(member)
+                assert extracted is not None
+                contents[name] = extracted.read()
+    while stream.read(2**20):  # to the end, where a compressed stream keeps its checksum
+        pass
     return contents
 
 
-def _drain(stream: Readable | None) -> None:
-    """Read to the end, where a compressed stream keeps its checksum."""
-    while stream is not None and stream.read(2**20):
-        pass
+def _is_wanted(name: str, number: int, size: int, contents: Mapping[str, bytes]) -> bool:
+    """Whether a member, the ``number``-th, is one of CIFAR-10's files; raise if it is none that a copy can have."""
+    if number >= MOST_MEMBERS:
+        raise _Refused(f"holds more than {MOST_MEMBERS:,} files")
+    if name not in KNOWN_FILES:
+        return False
+    if name in contents:
+        raise _Refused(f"holds '{name}' twice")
+    if size > LARGEST_FILE:
+        raise _Refused(f"holds '{name}' of {size:,} bytes, and no file of CIFAR-10 is so long")
+    return True
+
+
+def _decompressed(file: BinaryIO) -> Readable:
+    file.seek(0)
+    start = file.read(6)
+    file.seek(0)
+    for magic, opened in _COMPRESSIONS.items():
+        if start.startswith(magic):
+            return opened(file)
+    return file
+
+
+_COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Readable]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+
+
+class _Bounded:
+    """A stream that ends in an error where no copy of CIFAR-10 goes on.
+
+    A tar header is read whole, however long it says it is: a few compressed MB can stand for many GB.
+    """
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._left = LARGEST_ARCHIVE
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise _Refused(f"holds more than {LARGEST_ARCHIVE:,} bytes")
+        return data
 
 
 def _require_bounded(size: int, origin: str) -> None:

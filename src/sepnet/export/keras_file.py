@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from sepnet.errors import SepnetError, first_line
 from sepnet.export.keras_builder import KerasLayer
 from sepnet.export.keras_plan import KerasPlan
-from sepnet.files import write_atomically
+from sepnet.files import open_regular, write_atomically
 from sepnet.notices import notice
 
 SUFFIX = ".keras"
@@ -57,6 +58,11 @@ def write_keras(plan: KerasPlan, path: Path, *, mean: Sequence[float], std: Sequ
         raise SepnetError(f"'{path}' does not end in {SUFFIX}, without which Keras opens no file: name it so")
     if not path.parent.is_dir():
         raise SepnetError(f"folder '{path.parent}' does not exist: make it, or choose another --out")
+    if time.localtime().tm_year < 1980:
+        raise SepnetError(
+            f"this machine's clock says {time.localtime().tm_year}, and a {SUFFIX} file, a ZIP archive, holds no date "
+            "before 1980: set the clock"
+        )
     if path.exists():
         if not _is_ours(path):
             raise SepnetError(f"'{path}' exists and is not sepnet's: move it away, or choose another --out")
@@ -91,8 +97,8 @@ def _import_keras() -> Any:
     try:
         import keras
     except ModuleNotFoundError as error:
-        missing = "sepnet[keras]" if error.name == "keras" else error.name
-        raise SepnetError(f"{error.name} cannot be imported: install it with pip install '{missing}'") from error
+        command = f"{sys.executable} -m pip install {error.name}"
+        raise SepnetError(f"{error.name} cannot be imported: install it with `{command}`") from error
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
         raise SepnetError(
@@ -108,8 +114,8 @@ def _model_name(network: str) -> str:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             name = json.loads(archive.read("config.json"))["config"]["name"]
-    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError):
+    except (SepnetError, zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError):
         return False
     return str(name).startswith(MARK)
