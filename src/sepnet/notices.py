@@ -1,8 +1,10 @@
 """Notices to the person at the terminal: always standard error, so that standard output stays the result."""
 
+import builtins
 import functools
 import sys
 import unicodedata
+from typing import TextIO
 
 
 def printable(text: str) -> str:
@@ -17,8 +19,13 @@ def printable(text: str) -> str:
 
 
 def notice(text: str) -> None:
-    """Print a line, or several, to standard error at once."""
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
+    """Print a line, or several, to standard error at once; to a notebook's output, where that is a red box."""
+    print("\n".join(map(printable, text.split("\n"))), file=_stream(), flush=True)
+
+
+def _stream() -> TextIO:
+    notebook = "ipykernel.zmqshell" in sys.modules and hasattr(builtins, "get_ipython")
+    return sys.stdout if notebook else sys.stderr
 
 
 @functools.cache

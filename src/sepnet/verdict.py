@@ -96,7 +96,7 @@ class Welch:
         return (
             f"{_better(self.winner, base, challenger)}: last epochs over {self.challenger_runs} and {self.base_runs} "
             f"seeds {_percent(self.challenger_mean)} ± {_percent(self.challenger_standard_error)} against "
-            f"{_percent(self.base_mean)} ± {_percent(self.base_standard_error)}; difference "
+            f"{_percent(self.base_mean)} ± {_percent(self.base_standard_error)} (mean ± standard error); difference "
             f"{100 * self.difference:+.2f} points, Welch's 95 % interval {100 * self.low:+.2f} to "
             f"{100 * self.high:+.2f}"
         )

@@ -1,7 +1,10 @@
 """The report's folder: whole or not there, and never in place of anything but a report."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from markdown_it import MarkdownIt
 import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
-from sepnet.report import notebook
+from sepnet.report import kernel
 from sepnet.runs import Run
 from sepnet.training.recipe import Recipe, load_recipe
 from tests.cli_support import Captured
@@ -24,7 +27,7 @@ from tests.training.support import patterns, tiny
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, and leave notebooks unexecuted: test_report.py executes them."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(notebook, "execute", lambda cells, **_: cells)
+    monkeypatch.setattr(kernel, "execute", lambda cells, **_: cells)
     return tmp_path
 
 
@@ -44,7 +47,7 @@ def test_seeds_are_told_with_their_standard_error(folder: Path) -> None:
     others = [finished_run(Path("runs"), "mine", right, seed=seed) for seed, right in enumerate((6, 7))]
     text = (sepnet.write_report(*bases, *others) / "README.md").read_text()
     # Accuracies of 6 / 8 and 7 / 8: mean 81.25, standard deviation 8.84, over the root of two 6.25.
-    assert "| accuracy after the last epoch, % | 31.25 ± 6.25 | 81.25 ± 6.25 |" in text
+    assert "% | 31.25 ± 6.25 (standard error, 2 seeds) | 81.25 ± 6.25 (standard error, 2 seeds) |" in text
     assert "Welch's 95 % interval" in text
     assert text.count("### mine, seed ") == 2
 
@@ -82,7 +85,7 @@ def test_a_dataset_and_a_network_of_a_python_session(folder: Path) -> None:
     assert (path / "mistakes-1-dark.png").is_file()
     cells = nbformat.read(path / "assignment.ipynb", as_version=4)
     training = next(cell for cell in cells.cells if cell.id == "training-1").source
-    assert training == f"sequential = sepnet.Run.open('{one.path}')"
+    assert training == "sequential = recorded.require('Sequential-patterns')"
     assert "SeparableConv2D" in (path / "README.md").read_text()
 
 
@@ -156,7 +159,7 @@ def test_a_run_without_its_answers_is_left_as_it_is(folder: Path, capsys: Captur
     assert sorted(one.path.iterdir()) == before
 
 
-HOSTILE = "<script>alert(1)</script> **|` \n# Owned"
+HOSTILE = "<script>alert(1)</script> **|` # Owned"
 
 
 def test_names_are_shown_and_not_obeyed(folder: Path) -> None:
@@ -183,6 +186,27 @@ def test_commands_survive_names_with_spaces_and_quotes(folder: Path) -> None:
         assert str(one.path) in words or (str(one.path.parent) in words and one.path.name in words)
 
 
+def test_a_folder_with_a_readme_of_its_own_is_left_alone(folder: Path, capsys: Captured) -> None:
+    finished_run(Path("runs"), "tiny", 5)
+    (folder / "mine").mkdir()
+    (folder / "mine/README.md").write_text("mine")
+    assert run(["report", "runs/tiny-0", "--out", "mine"]) == 2
+    assert "'mine' holds 'README.md', which is of no report of sepnet's" in capsys.readouterr().err
+    assert (folder / "mine/README.md").read_text() == "mine"
+
+
+def test_what_a_killed_report_left_is_cleared_away(folder: Path) -> None:
+    one = finished_run(Path("runs"), "tiny", 5)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    for suffix in ("", "-old"):
+        (one.path / f".report.sepnet-{process.pid}{suffix}").mkdir()
+    of_another = one.path / f".report.sepnet-{os.getppid()}"
+    of_another.mkdir()
+    assert sepnet.write_report(one).is_dir()
+    assert [path for path in one.path.iterdir() if path.name.startswith(".report")] == [of_another]
+
+
 def test_a_file_in_the_way(folder: Path, capsys: Captured) -> None:
     finished_run(Path("runs"), "tiny", 5)
     (folder / "mine").write_text("")
@@ -201,7 +225,7 @@ def test_an_interrupted_report_leaves_the_old_one(
     def interrupt(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(notebook, "execute", interrupt)
+    monkeypatch.setattr(kernel, "execute", interrupt)
     with pytest.raises(type(error) if isinstance(error, SepnetError) else KeyboardInterrupt):
         sepnet.write_report(one)
     assert {entry.name: entry.read_bytes() for entry in path.iterdir()} == before
@@ -244,6 +268,8 @@ def test_a_run_whose_network_is_gone_says_so(folder: Path, capsys: Captured) -> 
     for name in ("anatomy.json", "definition.py"):
         (one.path / name).unlink()
     assert run(["report", str(one.path)]) == 2
+    assert "is in the Python file 'net.py', which is not run unasked" in capsys.readouterr().err
+    assert run(["report", str(one.path), "--trust"]) == 2
     assert "network file 'net.py' does not exist" in capsys.readouterr().err
 
 

@@ -20,7 +20,9 @@ from PIL import Image
 
 import sepnet
 from sepnet.cli.app import run
-from sepnet.report import notebook
+from sepnet.errors import SepnetError
+from sepnet.report import kernel
+from sepnet.report.listing import listing
 from sepnet.runs import Run
 from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
@@ -83,11 +85,11 @@ def test_the_readme_has_what_the_assignment_asks_for(folder: Path) -> None:
     for one in (base, challenger):
         assert (one.path / "log.txt").read_text() in text
         assert "seconds to train" in one.log
-        assert one.definition is not None
-        assert one.definition.strip() in text
+        assert listing(one).strip() in text
+        assert "# sepnet trained it by " in listing(one)
     definition = text.split("## Model definition")[1].split("\n## ")[0]
     assert re.search(r"model\.add\(Dense\(.*\)\) +# Receptive field 32x32, output size 10", definition)
-    assert re.search(r"Conv2D\(.*\)\(\w+\) +# Receptive field 12x12, output size 8x8x6", definition)
+    assert re.search(r"# Receptive field 12x12, output size 8x8x6\n\w+ = Conv2D\(", definition)
 
 
 def test_the_first_screen_has_verdict_figures_and_curves(folder: Path) -> None:
@@ -134,7 +136,7 @@ def test_the_notebook_is_executed_and_valid(folder: Path) -> None:
     assert all(cell.execution_count for cell in cells.cells if cell.cell_type == "code")
     assert not any(output.output_type == "error" for cell in cells.cells for output in cell.get("outputs", []))
     for number, name in ((1, "small"), (2, "Residual")):
-        assert f"reusing the finished run runs/{name}-sample" in _outputs(cells, f"training-{number}")
+        assert f"reusing the finished run ../../{name}-sample" in _outputs(cells, f"training-{number}")
         assert _outputs(cells, f"log-{number}").strip() == Path(f"runs/{name}-sample/log.txt").read_text().strip()
         assert "# Receptive field" in _outputs(cells, f"definition-{number}")
         assert "class Residual(nn.Module)" in _outputs(cells, f"source-{number}")
@@ -153,7 +155,7 @@ def test_the_notebook_runs_again_from_a_clean_kernel(copy: Path) -> None:
     for cell in cells.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    again = notebook.execute(cells, folder=report)
+    again = kernel.execute(cells, folder=report)
     assert nbformat.writes(again) == before
     assert sorted(path.name for path in Path("runs").iterdir()) == [
         "Residual-against-small-sample",
@@ -162,16 +164,25 @@ def test_the_notebook_runs_again_from_a_clean_kernel(copy: Path) -> None:
     ]
 
 
-def test_the_notebook_trains_where_there_are_no_runs(copy: Path) -> None:
-    weights = {name: (copy / f"runs/{name}-sample/weights.safetensors").read_bytes() for name in ("small", "Residual")}
-    for name in weights:
-        shutil.rmtree(copy / f"runs/{name}-sample")
-    cells = nbformat.read(copy / FOLDER / "assignment.ipynb", as_version=4)
-    again = notebook.execute(cells, folder=copy / FOLDER)
-    assert "training net.py:Residual into runs/Residual-sample" in _outputs(again, "training-2")
+def test_a_copy_of_the_report_trains_nothing_unless_asked(copy: Path) -> None:
+    """One line says what is missing; with TRAIN it trains into its own folder, to the same weights."""
+    place = copy / "elsewhere/report"
+    shutil.copytree(FOLDER, place)
+    before = sorted(copy.rglob("*"))
+    cells = nbformat.read(place / "assignment.ipynb", as_version=4)
+    with pytest.raises(SepnetError, match=r"missing beside this notebook: '../../small-sample' and .* 1 minute"):
+        kernel.execute(cells, folder=place)
+    setup = next(cell for cell in cells.cells if cell.id == "setup")
+    assert [output.traceback for output in setup.outputs] == [[f"SepnetError: {setup.outputs[0].evalue}"]]
+    assert sorted(copy.rglob("*")) == before
+    setup.source = setup.source.replace("TRAIN = False", "TRAIN = True")
+    (place / "../../../net.py").write_text((copy / "net.py").read_text())
+    again = kernel.execute(cells, folder=place)
     assert "Epoch 2/2" in _outputs(again, "log-2")
-    for name, content in weights.items():
-        assert (copy / f"runs/{name}-sample/weights.safetensors").read_bytes() == content, "the same configuration"
+    assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["Residual-sample", "small-sample"]
+    for name in ("small", "Residual"):
+        mine, theirs = (Path(runs) / f"{name}-sample/weights.safetensors" for runs in ("runs", place))
+        assert mine.read_bytes() == theirs.read_bytes(), "the same configuration"
 
 
 def test_the_same_runs_give_the_same_report(copy: Path, capsys: Captured) -> None:
@@ -201,7 +212,7 @@ def test_ctrl_c_while_the_notebook_runs(copy: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        while not list(copy.glob(".mine-*/assignment.ipynb")):
+        while not list(copy.glob(".mine.sepnet-*/assignment.ipynb")):
             time.sleep(0.02)
         time.sleep(1.0)
         process.send_signal(signal.SIGINT)

@@ -91,9 +91,9 @@ def test_the_command_asks_for_the_same_run(asked: list[dict[str, Any]], tmp_path
 @given(configs)
 def test_the_call_asks_for_the_same_run(asked: list[dict[str, Any]], config: RunConfig) -> None:
     with pytest.raises(SepnetError, match="caught"):
-        eval(train_call(config, out="my runs"), {"sepnet": sepnet})
+        eval(train_call(config, name="'mine'"), {"sepnet": sepnet})
     _assert_gives(asked[-1], config)
-    assert asked[-1]["out"] == "my runs"
+    assert (asked[-1]["out"], asked[-1]["name"]) == (".", "mine")
     assert asked[-1]["reuse"] is True
 
 

@@ -12,6 +12,7 @@ from sepnet.anatomy import Anatomy
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.report.listing import listing
 from sepnet.report.reproduce import can_be_made_again
 from sepnet.rules import Report as RulesReport
 from sepnet.rules import Rules, check
@@ -47,7 +48,14 @@ class Contender:
         """Return one figure of the runs in words: mean ± standard error where there are several."""
         values = [value(run) for run in self.runs]
         mean = form.format(math.fsum(values) / len(values))
-        return mean if len(values) == 1 else f"{mean} ± {form.format(float(stats.sem(values)))}"
+        if len(values) == 1:
+            return mean
+        return f"{mean} ± {form.format(float(stats.sem(values)))} (standard error, {len(values)} seeds)"
+
+    @property
+    def of_seed(self) -> str:
+        """What to add to a figure of the first run alone; empty where that is the only one."""
+        return f" (seed {self.config.seed})" if len(self.runs) > 1 else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +114,14 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust:
 def _contender(
     label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None, *, trust: bool
 ) -> Contender:
-    anatomy, definition = runs[0].anatomy, runs[0].definition
-    if anatomy is None or definition is None:
+    anatomy = runs[0].anatomy
+    if anatomy is None:
         raise SepnetError(f"run '{runs[0].path}' does not say what its network is: train it again")
     return Contender(
         label=label,
         runs=tuple(runs),
         anatomy=anatomy,
-        definition=definition,
+        definition=listing(runs[0]),
         rules=check(anatomy, rules),
         evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
         verdict=verdict,

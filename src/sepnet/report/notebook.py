@@ -1,34 +1,33 @@
 """The assignment's notebook: code and logs for all contenders through the Python interface, executed."""
 
-import asyncio
 import builtins
 import keyword
 import os
 import re
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nbformat
-from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from sepnet.errors import SepnetError, first_line
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape
 from sepnet.report.reproduce import train_call
 from sepnet.rules import PRESETS
+from sepnet.runs import RunConfig, numbered
 
 NOTEBOOK = "assignment.ipynb"
-START_SECONDS = 120
-OPEN_FILES = 128
-"""Of this process while a notebook is executed, at most; about 60 were counted."""
+MARK = "Made by `sepnet report`"
+"""What every notebook of sepnet's says, and nobody else's."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the cells call things: the variable of each contender's label, the name of each run's folder."""
+
+    variables: dict[str, str]
+    runs: dict[Path, str]
 
 
 def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookNode:
@@ -36,17 +35,17 @@ def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookN
 
     Its cells' ids are made from what the cells are for, so the same runs give the same notebook.
     """
-    names = _variables(contents.contenders)
+    names = Names(_variables(contents.contenders), _run_names(contents))
     cells = [
         _markdown(
             "title",
             f"# {escape(contents.title)}\n\n" + "".join(f"**{escape(line)}.**\n\n" for line in headline) + INTRODUCTION,
         )
     ]
-    cells.append(_code("setup", _setup(folder)))
+    cells.append(_code("setup", _setup(contents, names, folder)))
     for number, contender in enumerate(contents.contenders, 1):
-        cells += _contender_cells(contender, names[contender.label], number)
-    cells += _closing_cells(contents, names)
+        cells += _contender_cells(contender, names, number, folder)
+    cells += _closing_cells(contents, names.variables)
     notebook = new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -54,147 +53,67 @@ def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookN
     return notebook
 
 
-def execute(notebook: NotebookNode, *, folder: Path) -> NotebookNode:
-    """Run all cells in a fresh kernel of this Python, started in ``folder``; return the notebook with its outputs.
-
-    Raises:
-        SepnetError: a cell failed, or the kernel could not be started.
-
-    """
-    _require_open_files()
-    with tempfile.TemporaryDirectory() as place:
-        manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=_ThisPython())
-        if os.name == "posix":  # sockets that only this user can open, in place of ports
-            manager.transport = "ipc"
-            manager.ip = str(Path(place) / "kernel")
-        client = NotebookClient(
-            notebook,
-            km=manager,
-            timeout=None,
-            startup_timeout=START_SECONDS,
-            record_timing=False,
-            coalesce_streams=True,
-            resources={"metadata": {"path": str(folder)}},
-        )
-        try:
-            _run(client, manager, {**os.environ, **_PLAIN, **_python_path(), "IPYTHONDIR": place})
-        except CellExecutionError as error:
-            raise SepnetError(f"the report's notebook failed: {error.ename}: {first_line(error.evalue)}") from error
-        except (DeadKernelError, RuntimeError, OSError) as error:
-            raise SepnetError(f"the report's notebook could not be run: {first_line(error)}") from error
-    notebook.metadata["language_info"] = {"name": "python"}
-    nbformat.validate(notebook)
-    return notebook
-
-
-def _require_open_files() -> None:
-    """Raise where this process may not open as many files as a kernel and its sockets take: ZeroMQ would abort it."""
-    if os.name != "posix":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < OPEN_FILES:
-        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        if wanted < OPEN_FILES:
-            raise SepnetError(
-                f"a process may open {hard} files here, and a report's notebook takes up to {OPEN_FILES}: "
-                f"allow more by `ulimit -n {OPEN_FILES}`"
-            )
-
-
-def _run(client: NotebookClient, manager: AsyncKernelManager, environment: dict[str, str]) -> None:
-    """Execute in a thread of its own, where nbclient takes no signals: Ctrl-C ends the kernel, and is passed on."""
-    with ThreadPoolExecutor(1) as pool:
-        execution = pool.submit(lambda: asyncio.run(client.async_execute(cleanup_kc=True, env=environment)))
-        try:
-            execution.result()
-        except KeyboardInterrupt:
-            while not execution.done():
-                kernel = getattr(manager.provisioner, "process", None)
-                if kernel is not None:
-                    kernel.kill()
-                time.sleep(0.05)
-            raise
-
-
 def to_text(notebook: NotebookNode) -> str:
     """Return the notebook as its file's text."""
     return str(nbformat.writes(notebook)) + "\n"
 
 
-def _python_path() -> dict[str, str]:
-    """Return PYTHONPATH, if there is one, as another folder needs it."""
-    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, paths))} if paths else {"PYTHONPATH": ""}
-
-
-_PLAIN = {"PYTHONSAFEPATH": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-"""What the kernel's environment sets: no module is imported from the folder it starts in, whoever's files lie there."""
-
-
-class _ThisPython(KernelSpecManager):
-    """Knows one kernel: the Python that sepnet runs in, whatever else is installed for the user."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:  # noqa: ARG002
-        spec = KernelSpec(resource_dir="", **get_kernel_dict())
-        spec.argv.append("--IPKernelApp.ignore_cwd=True")  # else IPython puts it on the path by itself
-        return spec
-
-
-INTRODUCTION = """\
-Made by `sepnet report`. The training cells take up finished runs of the same configuration where they find them, and
-train where there are none; the line above each log says which. A run that names alone cannot make again, as one of an
-object in a Python session, is opened where it lies.
+INTRODUCTION = f"""\
+{MARK}. The runs are where they were when it was made, seen from this notebook's folder, and are reused. Where one is
+missing, nothing is trained unless `TRAIN` is set, and then into this notebook's folder alone.
 """
 
 
-def _setup(folder: Path) -> str:
-    root = os.path.relpath(Path.cwd(), folder.resolve())
+def _setup(contents: Contents, names: Names, folder: Path) -> str:
+    rows = ""
+    for one in contents.contenders:
+        for run in one.runs:
+            row = (_relative(run.path, folder), run.result["final_accuracy"], round(run.seconds))
+            rows += f"        {names.runs[run.path]!r}: {row!r},\n"
     return f"""\
 import inspect
-import os
 from pathlib import Path
 
 import sepnet
 from sepnet.evaluation import evaluate_logits
 from sepnet.networks import NETWORKS
+from sepnet.report.listing import listing
 from sepnet.report.pictures import accuracy_curves, per_class_accuracy
+from sepnet.report.recorded import RecordedRuns
 from sepnet.report.theme import theme
 
 %matplotlib inline
 
-if Path({NOTEBOOK!r}).is_file():
-    os.chdir({root!r})  # from the report's folder to where its paths start"""
+# True: train the runs that are missing, into this notebook's folder.
+TRAIN = False
+# Each run's folder, its last accuracy, and the seconds it took to train.
+recorded = RecordedRuns(
+    {{
+{rows}    }},
+    train=TRAIN,
+)"""
 
 
-def _contender_cells(contender: Contender, name: str, number: int) -> list[NotebookNode]:
-    config = contender.config
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+
+
+def _contender_cells(contender: Contender, names: Names, number: int, folder: Path) -> list[NotebookNode]:
     several = len(contender.runs) > 1
+    name = names.variables[contender.label]
     log = f"for run in {name}:\n    print(run.log)" if several else f"print({name}.log)"
-    cells = [
-        _markdown(
-            f"network-{number}",
-            f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size.",
-        )
-    ]
-    if contender.repeatable:
-        shape = f"image_shape={config.image_shape}, classes={len(config.classes)}"
-        network = repr(config.network)
-        cells += [
-            _code(f"source-{number}", _source(config.network)),
-            _code(f"definition-{number}", f"print(sepnet.keras_definition({network}, {shape}))"),
-            _code(f"layers-{number}", f"sepnet.summary({network}, {shape})"),
-        ]
-    else:
-        cells += [
-            _code(f"definition-{number}", f"print(sepnet.Run.open({str(contender.runs[0].path)!r}).definition)"),
-            _code(f"layers-{number}", f"sepnet.Run.open({str(contender.runs[0].path)!r}).anatomy"),
-        ]
+    first = f"{name}[0]" if several else name
+    config = contender.config
+    path, separator, attribute = config.network.rpartition(":")
+    if separator and not Path(path).is_absolute():
+        config = replace(config, network=f"{_relative(Path(path), folder)}:{attribute}")
+    heading = f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size."
     return [
-        *cells,
-        _code(f"training-{number}", f"{name} = {_training(contender)}"),
+        _markdown(f"network-{number}", heading),
+        *([_code(f"source-{number}", _source(config.network))] if contender.repeatable else []),
+        _code(f"training-{number}", f"{name} = {_training(contender, config, names)}"),
+        _code(f"definition-{number}", f"print(listing({first}))"),
+        _code(f"layers-{number}", f"{first}.anatomy"),
         _code(f"log-{number}", log),
     ]
 
@@ -205,18 +124,17 @@ def _source(network: str) -> str:
     return f"print({code})"
 
 
-def _training(contender: Contender) -> str:
+def _training(contender: Contender, config: RunConfig, names: Names) -> str:
     """Return the expression that gives the contender's run, or the list of its runs."""
-    runs, config = contender.runs, contender.config
-    out = str(runs[0].path.parent)
-    if contender.repeatable:
-        if len(runs) == 1:
-            return train_call(config, out=out)
-        seeds = ", ".join(repr(run.config.seed) for run in runs)
-        call = train_call(config, out=out, seed="seed")
-        return "[\n" + "".join(f"    {line}\n" for line in call.splitlines()) + f"    for seed in ({seeds})\n]"
-    opened = [f"sepnet.Run.open({str(run.path)!r})" for run in runs]
-    return opened[0] if len(opened) == 1 else f"[{', '.join(opened)}]"
+    folders = [names.runs[run.path] for run in contender.runs]
+    if not contender.repeatable:
+        opened = [f"recorded.require({name!r})" for name in folders]
+        return opened[0] if len(opened) == 1 else f"[{', '.join(opened)}]"
+    if len(folders) == 1:
+        return f"recorded.open({folders[0]!r}) or {train_call(config, name=repr(folders[0]))}"
+    pairs = ", ".join(repr((name, run.config.seed)) for name, run in zip(folders, contender.runs, strict=True))
+    call = f"recorded.open(name) or {train_call(config, name='name', seed='seed')}"
+    return "[\n" + "".join(f"    {line}\n" for line in call.splitlines()) + f"    for name, seed in ({pairs})\n]"
 
 
 def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNode]:
@@ -231,7 +149,16 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
         return names[contender.label] + ("[0]" if len(contender.runs) > 1 else "")
 
     entries = "".join(f"    {one.label!r}: {runs(one)},\n" for one in contenders)
+    base = contenders[0]
+    of_base = " of the base network" if len(contenders) > 1 else ""
     cells = [
+        _markdown("final-accuracy", f"## Final validation accuracy{of_base}"),
+        _code(
+            "final-accuracy-figures",
+            f"for run in {runs(base)}:\n"
+            "    last = run.history[-1]\n"
+            f'    print(f"{{100 * last.val_accuracy:.2f}} % after epoch {{last.epoch}} (seed {{run.config.seed}})")',
+        ),
         _markdown("results", "## Results"),
         _code(
             "curves",
@@ -252,14 +179,15 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
             "figure",
         ),
     ]
-    base, *others = contenders
+    _, *others = contenders
+    seed = f' + " (seed {base.config.seed})"' if len(base.runs) > 1 else ""
     for number, other in enumerate(others, 2):
         judged = f"sepnet.judge({runs(base)}, {runs(other)})"
         cells.append(
             _code(
                 f"verdict-{number}",
                 f"verdict = {judged}\n"
-                f"print(verdict.by_assignment.sentence({base.label!r}, {other.label!r}))\n"
+                f"print(verdict.by_assignment.sentence({base.label!r}, {other.label!r}){seed})\n"
                 f"print(verdict.by_statistics.sentence({base.label!r}, {other.label!r}))",
             )
         )
@@ -268,6 +196,15 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
         for number, one in enumerate(contenders, 1)
     ]
     return cells
+
+
+def _run_names(contents: Contents) -> dict[Path, str]:
+    """Return a name for each run: its folder's, with a number where two are called the same."""
+    names: dict[Path, str] = {}
+    for run in (run for one in contents.contenders for run in one.runs):
+        taken = set(names.values())
+        names[run.path] = next(path.name for path in numbered(run.path.resolve()) if path.name not in taken)
+    return names
 
 
 def _variables(contenders: tuple[Contender, ...]) -> dict[str, str]:
@@ -282,7 +219,20 @@ def _variables(contenders: tuple[Contender, ...]) -> dict[str, str]:
 
 
 TAKEN = {
-    *("inspect", "os", "Path", "sepnet", "evaluate_logits", "accuracy_curves", "per_class_accuracy", "theme"),
+    *(
+        "inspect",
+        "Path",
+        "sepnet",
+        "listing",
+        "recorded",
+        "RecordedRuns",
+        "TRAIN",
+        "last",
+        "evaluate_logits",
+        "accuracy_curves",
+        "per_class_accuracy",
+        "theme",
+    ),
     *("contenders", "histories", "evaluations", "figure", "verdict", "run", "runs", "name", "seed"),
     *("exit", "quit", "display", "get_ipython"),
 }

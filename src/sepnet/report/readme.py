@@ -58,9 +58,8 @@ def headline(contents: Contents) -> list[str]:
         top = best(first.runs[0].history)
         last = first.figure(lambda run: 100 * run.result["final_accuracy"])
         return [f"{first.label}: {last} % after the last epoch, at best {100 * top.val_accuracy:.2f} %"]
-    seed = f" (seed {first.config.seed})" if len(first.runs) > 1 else ""
     return [
-        contender.verdict.by_assignment.sentence(first.label, contender.label) + seed
+        contender.verdict.by_assignment.sentence(first.label, contender.label) + first.of_seed
         for contender in others
         if contender.verdict is not None
     ]
@@ -112,7 +111,10 @@ def _rows(contents: Contents) -> list[tuple[str, list[str]]]:
         row("best accuracy, %", percent("best_accuracy")),
         row("at epoch", lambda one: " ".join(str(run.result["best_epoch"]) for run in one.runs)),
         row("loss after the last epoch", lambda one: one.figure(lambda run: run.history[-1].val_loss, "{:.4f}")),
-        row("calibration error of the last epoch, %", lambda one: f"{100 * one.evaluation.calibration.error:.1f}"),
+        row(
+            "calibration error of the last epoch, %",
+            lambda one: f"{100 * one.evaluation.calibration.error:.1f}{one.of_seed}",
+        ),
         row("seconds to train", lambda one: one.figure(lambda run: run.result["seconds"], "{:,.0f}")),
         row("images a second in training", lambda one: one.figure(_images_per_second, "{:,.0f}")),
         row("peak memory, MiB", _peak_memory),

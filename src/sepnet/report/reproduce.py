@@ -27,8 +27,11 @@ def train_command(config: RunConfig, recipe_file: str) -> str:
     return " ".join(["sepnet train", shlex.quote(config.network), *words])
 
 
-def train_call(config: RunConfig, *, out: str, seed: str | None = None) -> str:
-    """Return the call of ``sepnet.train`` that takes the run up, or makes it; ``seed`` may be an expression."""
+def train_call(config: RunConfig, *, name: str, seed: str | None = None) -> str:
+    """Return the call of ``sepnet.train`` that makes the run in the folder one is in, or goes on with it.
+
+    ``name``, of its folder, and ``seed`` are expressions.
+    """
     preset = _preset(config.recipe)
     options = {key: repr(value) for key, value in _settings(config).items()}
     if preset is None:
@@ -44,7 +47,8 @@ def train_call(config: RunConfig, *, out: str, seed: str | None = None) -> str:
         repr(config.data),
         recipe,
         *(f"{name}={value}" for name, value in options.items()),
-        f"out={out!r}",
+        f"name={name}",
+        "out='.'",
         "reuse=True",
     ]
     return "sepnet.train(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"

@@ -10,8 +10,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from sepnet.errors import SepnetError
-from sepnet.files import write_atomically
-from sepnet.report import notebook, readme
+from sepnet.files import read_text, write_atomically
+from sepnet.report import kernel, notebook, readme
 from sepnet.report.contents import Contents
 from sepnet.report.pictures import (
     accuracy_curves,
@@ -45,7 +45,7 @@ def write(contents: Contents, folder: Path) -> Path:
             write_atomically(place / name, text)
         cells = notebook.build(contents, folder=folder, headline=readme.headline(contents))
         write_atomically(place / notebook.NOTEBOOK, notebook.to_text(cells))
-        cells = notebook.execute(cells, folder=place)
+        cells = kernel.execute(cells, folder=place)
         write_atomically(place / notebook.NOTEBOOK, notebook.to_text(cells))
     return folder
 
@@ -62,13 +62,13 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
             f"Accuracy and loss of {names} after each epoch",
         ),
         "classes": (
-            lambda: per_class_accuracy({one.label: one.evaluation for one in contenders}),
+            lambda: per_class_accuracy({one.label + one.of_seed: one.evaluation for one in contenders}),
             f"Accuracy of {names} on each class",
         ),
     }
     for number, one in enumerate(contenders, 1):
         pictures[f"confusion-{number}"] = (
-            lambda one=one: confusion_matrix(one.label, one.evaluation),  # type: ignore[misc]
+            lambda one=one: confusion_matrix(one.label + one.of_seed, one.evaluation),  # type: ignore[misc]
             f"Which classes {one.label} takes for which",
         )
     if dataset is not None:
@@ -80,7 +80,11 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
         for number, one in enumerate(contenders, 1):
             pictures[f"mistakes-{number}"] = (
                 lambda one=one: worst_mistakes(  # type: ignore[misc]
-                    dataset.test.images, dataset.test.labels, one.runs[0].logits()[0], one.config.classes, one.label
+                    dataset.test.images,
+                    dataset.test.labels,
+                    one.runs[0].logits()[0],
+                    one.config.classes,
+                    one.label + one.of_seed,
                 ),
                 f"The images that {one.label} was most sure and wrong about",
             )
@@ -94,24 +98,61 @@ def _require_free(folder: Path) -> None:
     if Path.cwd().is_relative_to(folder.resolve()):
         raise SepnetError(f"'{folder}' is where you are, and would be replaced: choose a folder below it as --out")
     if folder.is_dir():
+        ours = _is_report(folder)
         for entry in sorted(folder.iterdir()):
-            if entry.is_dir() or not OURS.fullmatch(entry.name):
+            if not ours or entry.is_dir() or not OURS.fullmatch(entry.name):
                 raise SepnetError(
                     f"'{folder}' holds '{entry.name}', which is of no report of sepnet's: choose another --out"
                 )
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether sepnet wrote a report into the folder: its notebook says so."""
+    try:
+        return notebook.MARK in read_text(folder / notebook.NOTEBOOK, follow_links=False)
+    except SepnetError:
+        return False
 
 
 OURS = re.compile(rf"{README}|{notebook.NOTEBOOK}|recipe-\d+\.toml|[a-z]+(-\d+)?-({'|'.join(THEMES)})\.png")
 """The names of a report's files."""
 
 
+def _is_another_alive(process: int) -> bool:
+    """Whether another process of this number runs; where nothing tells, as on Windows, yes."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left beside a report's folder; a report that was half replaced comes back."""
+    name = re.compile(re.escape(f".{folder.name}.sepnet-") + r"(\d+)(-old)?")
+    for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        match = name.fullmatch(path.name)
+        if match is None or _is_another_alive(int(match[1])):
+            continue
+        if match[2] and not folder.exists():
+            path.rename(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Yield a folder beside ``folder`` that takes its place at the end, and vanishes if that is not reached."""
-    place = folder.with_name(f".{folder.name}-{os.getpid()}")
+    place = folder.with_name(f".{folder.name}.sepnet-{os.getpid()}")
     old = place.with_name(f"{place.name}-old")
+    _remove_leftovers(folder)
     try:
-        shutil.rmtree(place, ignore_errors=True)  # of a process of the same number that was killed
         place.mkdir(parents=True)
         yield place
         if folder.exists():
