@@ -1,0 +1,76 @@
+"""Whether the Keras listing and the ``.keras`` file of a network compute what it computes."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sepnet.errors import SepnetError
+from sepnet.export import keras_definition, plan, write_keras
+from tests.export.support import randomize
+
+TOLERANCE = 1e-4
+"""Of the largest output, where that is above 1."""
+
+
+def check(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return by how much the outputs of the file, and of the listing given its weights, differ from PyTorch's.
+
+    Raises:
+        SepnetError: the network is refused.
+
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    randomize(model)
+    source = keras_definition(model, image_shape)
+    pixels = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(1)) * 255
+    with torch.no_grad():
+        expected = _first(model((pixels / 255).clone())).numpy()
+    try:
+        by_file, by_listing = _outputs(model, source, image_shape, pixels.permute(0, 2, 3, 1).numpy())
+    except SepnetError:
+        raise
+    except Exception as error:
+        return {
+            "wrong": f"does not run: {type(error).__name__}: {str(error).strip().splitlines()[:1]}",
+            "difference": None,
+        }
+    if expected.ndim == 4:
+        expected = expected.transpose(0, 2, 3, 1)
+    differences = [
+        float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+        if found.shape == expected.shape
+        else float("inf")
+        for found in (by_file, by_listing)
+    ]
+    names = ("the file", "the listing")
+    wrong = [f"{name} differs by {d:.1e}" for name, d in zip(names, differences, strict=True) if not d <= TOLERANCE]
+    return {"wrong": "; ".join(wrong), "difference": max(differences)}
+
+
+def _outputs(model: nn.Module, source: str, image_shape: tuple[int, int, int], pixels: Any) -> list[Any]:
+    channels = image_shape[0]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own, of PyTorch's arrays under NumPy 2
+        path = Path(folder) / "network.keras"
+        write_keras(plan(model, image_shape), path, mean=[0.0] * channels, std=[1.0] * channels)
+        import keras
+
+        file = keras.models.load_model(path)
+        names: dict[str, Any] = {}
+        exec(compile(source, "listing", "exec"), names)
+        listing = names["model"]
+        listing.set_weights(file.get_weights())
+        return [
+            keras.ops.convert_to_numpy(_first(built(images, training=False)))
+            for built, images in ((file, pixels), (listing, pixels / 255))
+        ]
+
+
+def _first(output: Any) -> Any:
+    return output[0] if isinstance(output, (list, tuple)) else output
