@@ -188,6 +188,8 @@ MISTAKES = [
     ("train net.py:small --batch-size -3", "batch_size is -3"),
     ("train net.py:small --lr 0", "lr is 0"),
     ("train net.py:small --set epoch=3", "unknown key 'epoch': did you mean 'epochs'"),
+    ("train net.py:small --set name=mine", "unknown key 'name'"),
+    ("runs nowhere", "'nowhere' is not a folder"),
     ("train net.py:small --set seed=3", "unknown key 'seed'"),
     ("train net.py:small --set lr=1 --set lr=2", "lr is set twice, to 1 and to 2"),
     ("train net.py:small --lr 1 --set lr=2", "lr is given twice"),
@@ -253,7 +255,7 @@ def _parameters(path: list[str]) -> list[Any]:
 
 def test_the_commands_are_those_of_the_documentation() -> None:
     paths = {" ".join(path) for path in _commands()}
-    verbs = {"summary", "check", "train", "compare", "report", "evaluate", "predict", "export"}
+    verbs = {"summary", "check", "train", "compare", "report", "evaluate", "predict", "export", "runs"}
     assert verbs | {"data fetch", "data verify", "data show"} <= paths
 
 

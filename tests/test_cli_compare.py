@@ -1,6 +1,7 @@
 """``sepnet compare`` on the command line."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,4 +100,22 @@ def test_a_report_that_fails_takes_no_verdict_with_it(
     compared = json.loads(captured.out)
     assert compared["report"] is None
     assert compared["verdict"]["by_statistics"]["images"] == 500
-    assert captured.err.splitlines()[-1] == "sepnet: error: the notebook could not be run"
+    error = {"error": "the notebook could not be run", "exit_code": 2}
+    assert json.loads(captured.err.splitlines()[-1]) == error
+
+
+def test_fail_unless_better_is_by_the_statistics(capsys: Captured) -> None:
+    assert run([*TRAIN.split(), "--name", "good"]) == 0
+    assert run([*TRAIN.split(), "--name", "bad", "--lr", "1e-9"]) == 0
+    compare = ["compare", "--trust", "--no-report", "--fail-unless-better"]
+    assert run([*compare, "runs/bad", "runs/good"]) == 0
+    assert run([*compare, "runs/good", "runs/bad"]) == 1
+    assert run([*compare, "runs/good", "runs/good"]) == 1
+
+
+def test_compare_sets_fields_of_both_recipes(folder: Path, capsys: Captured) -> None:
+    fields = "--set epochs=1 --set label_smoothing=0.1 --lr 0.01 --batch-size 250"
+    compared = run_json(f"compare net.py:small net.py:larger --precision fp32 --no-report {fields}", capsys)
+    for side in ("base", "challenger"):
+        recipe = tomllib.loads((folder / compared[side]["runs"][0] / "config.toml").read_text())["recipe"]
+        assert [recipe[key] for key in ("epochs", "label_smoothing", "lr", "batch_size")] == [1, 0.1, 0.01, 250]

@@ -15,6 +15,7 @@ from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS, build
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
+from sepnet.run_list import list_runs
 from sepnet.runs import Run
 from sepnet.training.recipe import Recipe, require_fields
 from sepnet.verdict import judge
@@ -32,6 +33,7 @@ __all__ = [
     "export_run",
     "judge",
     "keras_definition",
+    "list_runs",
     "load",
     "predict",
     "summary",
@@ -155,11 +157,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
     }
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    more_given = require_fields(settings or {})
-    for key in given.keys() & more_given.keys():
-        raise SepnetError(f"{key} is given twice, by itself and among the settings: give it once")
-    given |= more_given
+    given = _merge(options, settings)
     if resume and reuse:
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:
@@ -175,12 +173,24 @@ def train(
     return run
 
 
+def _merge(options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options that are not None, and the fields of a recipe among the settings; none may be in both."""
+    given = {key: value for key, value in options.items() if value is not None}
+    more = require_fields(settings or {})
+    for key in given.keys() & more.keys():
+        raise SepnetError(f"{key} is given twice, by itself and among the settings: give it once")
+    return {**given, **more}
+
+
 def compare(
     base: jobs.Network | Run = "base",
     challenger: jobs.Network | Run = "champion",
     data: str | Dataset = "sample",
     *,
     epochs: int | None = 50,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    settings: Mapping[str, Any] | None = None,
     seeds: int = 1,
     base_recipe: str | Path | Recipe | None = None,
     recipe: str | Path | Recipe | None = None,
@@ -201,6 +211,9 @@ def compare(
         challenger: the network that is to beat it.
         data: a dataset's name, or a dataset.
         epochs: of both networks, in place of their recipes' own; None leaves these.
+        batch_size: as ``lr`` and ``settings``, of both networks, in place of their recipes' own.
+        lr: the (highest) learning rate.
+        settings: more fields of both recipes, as for :func:`train`.
         seeds: how many runs of each, with seeds 0, 1, …
         base_recipe: of the base; its own when absent.
         recipe: of the challenger; its own when absent.
@@ -215,6 +228,7 @@ def compare(
         SepnetError: as for :func:`train`.
 
     """
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     return compare_contestants(
         Contestant(_run_or_network(base), base_recipe),
         Contestant(_run_or_network(challenger), recipe),
@@ -223,7 +237,7 @@ def compare(
         seeds=seeds,
         out=Path(out),
         trust=trust,
-        epochs=epochs,
+        **_merge(given, settings),
         device=device,
         precision=precision,
         validation=validation,

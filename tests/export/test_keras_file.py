@@ -196,7 +196,7 @@ def test_the_command_prints_the_path_alone(trained: Run, tmp_path: Path, capsys:
 
 def test_the_backend_is_pytorch_unless_chosen(trained: Run, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    arguments = ["export", str(trained.path), "--out", str(tmp_path / "model.keras")]
+    arguments = ["export", "--trust", str(trained.path), "--out", str(tmp_path / "model.keras")]
     done = subprocess.run(
         [sys.executable, "-m", "sepnet", *arguments], env=environment, capture_output=True, text=True, check=False
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sepnet import __version__
-from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, streams, summary, train
+from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, runs, streams, summary, train
 from sepnet.cli.streams import OutputError
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
@@ -38,6 +38,7 @@ app.command("compare")(compare.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)
+app.command("runs")(runs.command)
 app.command("export")(export.command)
 app.command("bench")(bench.command)
 app.add_typer(data.app, name="data")

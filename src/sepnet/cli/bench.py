@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sepnet.cli.completion import complete_recipes
 from sepnet.cli.options import (
     ChannelsOption,
     ClassesOption,
@@ -23,7 +24,9 @@ def command(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar=RECIPES, help="How to train; unless given the network's own, which is champion for yours."
+            metavar=RECIPES,
+            help="How to train; unless given the network's own, which is champion for yours.",
+            autocompletion=complete_recipes,
         ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's (128) unless given.")] = None,

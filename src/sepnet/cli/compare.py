@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sepnet.cli.completion import complete_networks, complete_recipes
 from sepnet.cli.options import (
     NETWORK_HELP,
     FormatOption,
@@ -20,23 +21,49 @@ from sepnet.cli.train import (
     DeviceOption,
     OutOption,
     PrecisionOption,
+    SettingsOption,
     ValidationOption,
 )
 
+EPOCHS = 50
+
 
 def command(
-    base: Annotated[str, typer.Argument(metavar="BASE", help=f"The network to beat: {NETWORK_HELP}")] = "base",
+    base: Annotated[
+        str,
+        typer.Argument(metavar="BASE", help=f"The network to beat: {NETWORK_HELP}", autocompletion=complete_networks),
+    ] = "base",
     challenger: Annotated[
-        str, typer.Argument(metavar="CHALLENGER", help="The network that is to beat it, named likewise.")
+        str,
+        typer.Argument(
+            metavar="CHALLENGER",
+            help="The network that is to beat it, named likewise.",
+            autocompletion=complete_networks,
+        ),
     ] = "champion",
     data: DataOption = "sample",
-    epochs: Annotated[int, typer.Option(help="Epochs of both networks.")] = 50,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of both networks; 50 unless given.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each network, with seeds 0, 1, ...")] = 1,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step of both networks; each recipe's unless given.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="(Highest) learning rate of both networks; each recipe's unless given.")
+    ] = None,
+    settings: SettingsOption = None,
     base_recipe: Annotated[
-        str | None, typer.Option(metavar=RECIPES, help="How to train the base; its own recipe unless given.")
+        str | None,
+        typer.Option(
+            metavar=RECIPES, help="How to train the base; its own recipe unless given.", autocompletion=complete_recipes
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(metavar=RECIPES, help="How to train the challenger; its own recipe unless given.")
+        str | None,
+        typer.Option(
+            metavar=RECIPES,
+            help="How to train the challenger; its own recipe unless given.",
+            autocompletion=complete_recipes,
+        ),
     ] = None,
     rules: RulesOption = "assignment",
     device: DeviceOption = None,
@@ -45,21 +72,35 @@ def command(
     out: OutOption = Path("runs"),
     report: Annotated[bool, typer.Option(help="Write a report, too: README, pictures, notebook.")] = True,
     trust: TrustOption = False,
+    fail_unless_better: Annotated[
+        bool,
+        typer.Option(
+            "--fail-unless-better",
+            help="Exit with 1 unless the challenger is better by the statistics: significantly, at the 5 % level.",
+        ),
+    ] = False,
     form: FormatOption = TextOrJson.text,
-) -> None:
+) -> int:
     """Check the challenger, train both networks on the same data, say who won, and write a report.
 
     Either may be the folder of a finished run, which is then judged as it is. Runs of the same configuration
     under --out are taken up, finished or broken off, so a comparison that was stopped goes on when called again.
     """
     from sepnet import api
+    from sepnet.training.recipe import parse_settings
 
+    fields = parse_settings(settings or [])
+    if epochs is None and "epochs" not in fields:
+        epochs = EPOCHS
     with only_results():
         comparison = api.compare(
             base,
             challenger,
             data,
             epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            settings=fields,
             seeds=seeds,
             base_recipe=base_recipe,
             recipe=recipe,
@@ -83,3 +124,4 @@ def command(
             print_json({**comparison.to_dict(), **written})
     if path is not None and form is TextOrJson.text:
         print(path)
+    return 1 if fail_unless_better and comparison.verdict.by_statistics.winner != "challenger" else 0

@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
+from sepnet.cli.completion import complete_networks
 from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json
 
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|NETWORK", help="A finished run's folder, or a network whose trained weights come with sepnet."
+        metavar="RUN|NETWORK",
+        help="A finished run's folder, or a network whose trained weights come with sepnet.",
+        autocompletion=complete_networks,
     ),
 ]
 DeviceOption = Annotated[

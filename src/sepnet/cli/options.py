@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from sepnet.cli.completion import NETWORKS, complete_networks
 from sepnet.errors import SepnetError
 
-NETWORK_HELP = "base, published, champion, resnet8, or your own as path/to/file.py:name."
+NETWORK_HELP = f"{', '.join(NETWORKS)}, or your own as path/to/file.py:name."
 
-NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP)]
+NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP, autocompletion=complete_networks)]
 ImageSizeOption = Annotated[
     str, typer.Option("--image-size", metavar="H[xW]", help="Height and width of an image in pixels.")
 ]

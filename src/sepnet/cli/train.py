@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from sepnet.cli.completion import complete_datasets, complete_fields, complete_recipes
 from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json
 
-DataOption = Annotated[str, typer.Option(metavar="cifar10|sample", help="The dataset.")]
+DataOption = Annotated[
+    str, typer.Option(metavar="cifar10|sample", help="The dataset.", autocompletion=complete_datasets)
+]
 RECIPES = "published|champion|short|FILE.toml"
 DeviceOption = Annotated[
     str | None,
@@ -25,31 +28,38 @@ ValidationOption = Annotated[
         "images held out: the only one to choose anything by. Default: test.",
     ),
 ]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Any field of the recipe, as label_smoothing=0.1; may be given several times.",
+        autocompletion=complete_fields,
+    ),
+]
 OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that runs are kept in.")]
 
 
 def command(
     network: NetworkArgument,
     data: Annotated[
-        str | None, typer.Option(metavar="cifar10|sample", help="The dataset; sample unless given.")
+        str | None,
+        typer.Option(
+            metavar="cifar10|sample", help="The dataset; sample unless given.", autocompletion=complete_datasets
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar=RECIPES, help="How to train; unless given the network's own, which is champion for yours."
+            metavar=RECIPES,
+            help="How to train; unless given the network's own, which is champion for yours.",
+            autocompletion=complete_recipes,
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
     lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Any field of the recipe, as label_smoothing=0.1; may be given several times.",
-        ),
-    ] = None,
+    settings: SettingsOption = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; 0 unless given.")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,

@@ -147,8 +147,8 @@ def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 
 
 def require_fields(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the values; raise if one of their names is no field of a recipe."""
-    known = [field.name for field in fields(Recipe)]
+    """Return the values; raise if one of their names is not a field of a recipe that can be set."""
+    known = [field.name for field in fields(Recipe) if field.name != "name"]  # that of its file or preset
     for key in values:
         if key not in known:
             raise SepnetError(f"recipe: unknown key '{key}': {hint(key, known)}")
