@@ -22,6 +22,7 @@ from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
+from sepnet.training.inference import lay_out
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
 from sepnet.training.randomness import derive_seed
@@ -172,7 +173,8 @@ def _require_fit(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe) 
     Tried on a copy, in evaluation and, with the last batch of an epoch, the smallest, in training, where the recipe's
     first images may be smaller ones.
     """
-    trial = copy.deepcopy(model)
+    device = next(model.parameters(), torch.zeros(0)).device
+    trial, layout = lay_out(copy.deepcopy(model), dataset.image_shape, device)
     parameter = next(trial.parameters(), torch.zeros(0))
     last = len(dataset.train) % recipe.batch_size or min(recipe.batch_size, len(dataset.train))
     images = torch.zeros(max(2, last), *dataset.image_shape, device=parameter.device, dtype=parameter.dtype)
@@ -182,8 +184,10 @@ def _require_fit(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe) 
     for given, training in trials:
         size = "×".join(map(str, given.shape[1:]))
         try:
-            with torch.no_grad(), torch.random.fork_rng():
-                output = trial.train(training)(given)
+            with torch.set_grad_enabled(training), torch.random.fork_rng():
+                output = trial.train(training)(given.contiguous(memory_format=layout))
+                if isinstance(output, torch.Tensor) and output.requires_grad:
+                    output.sum().backward()
         except Exception as error:
             reason = first_line(error) or type(error).__name__
             where = f"in training, with a last batch of {len(given)}" if training else "in evaluation"

@@ -10,7 +10,7 @@ from torch import Tensor
 from sepnet import jobs
 from sepnet.data import Dataset, Split
 from sepnet.errors import SepnetError
-from sepnet.training.inference import BATCH, Normalizer
+from sepnet.training.inference import BATCH, Normalizer, lay_out
 from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep, resident
 
@@ -49,16 +49,17 @@ def training_step(
 ) -> TrainingStep:
     """Return the step that a run of this recipe would take, its model in training mode; a module is trained itself."""
     where = torch.device(device)
-    model = jobs.build_network(network, dataset, recipe, seed=0).train()
+    built = jobs.build_network(network, dataset, recipe, seed=0).train()
     channels = len(dataset.train.images[0])
+    model, layout = lay_out(built, dataset.image_shape, where)
     return TrainingStep(
-        model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        model,
         resident(dataset.train, where),
         recipe,
         classes=len(dataset.classes),
         seed=0,
         precision=precision,
-        normalize=Normalizer([0.5] * channels, [0.25] * channels, where),
+        normalize=Normalizer([0.5] * channels, [0.25] * channels, where, layout),
     )
 
 

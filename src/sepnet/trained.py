@@ -18,7 +18,7 @@ from sepnet.networks.shipped import shipped_folder
 from sepnet.notices import notice, printable
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import hint
-from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
+from sepnet.training.inference import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.prepare import apply_norm_settings
 from sepnet.training.recipe import VALIDATIONS
 
@@ -77,9 +77,9 @@ class Classifier:
         config = run.config
         self.device = torch.device(_resolve_device(config, device))
         self.precision = jobs.resolve_precision(precision or config.precision, self.device.type)
-        model = load(run, network, trust=trust).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model, layout = lay_out(load(run, network, trust=trust), config.image_shape, self.device)
         self._network = accelerate(model)
-        self._normalize = Normalizer(config.mean, config.std, self.device)
+        self._normalize = Normalizer(config.mean, config.std, self.device, layout)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, classes)``, float32 on the CPU, on images ``(N, C, H, W)``, uint8."""

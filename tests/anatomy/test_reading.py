@@ -88,6 +88,30 @@ def test_unreadable_operations_are_named(model: nn.Module, layer: str, reason: s
     assert "\n" not in message
 
 
+class MadeInForward(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled: Tensor = nn.MaxPool2d(2)(nn.ReLU()(self.conv(x)))
+        return pooled
+
+
+def test_modules_made_in_forward_are_read_as_functions() -> None:
+    functions = Net(lambda net, x: F.max_pool2d(F.relu(net.conv(x)), 2), conv=nn.Conv2d(3, 8, 3))
+    kinds = [(layer.kind, layer.output, layer.receptive_field) for layer in trace(MadeInForward()).layers]
+    assert kinds == [(layer.kind, layer.output, layer.receptive_field) for layer in trace(functions).layers]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_part_is_refused_by_name() -> None:
+    part = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU()).eval()
+    for compiled in (torch.jit.script(part), torch.jit.trace(part, torch.zeros(1, 8, 4, 4))):
+        with pytest.raises(SepnetError, match=r"layer '1' is compiled by torch\.jit"):
+            trace(nn.Sequential(nn.Conv2d(3, 8, 3), compiled))
+
+
 def test_decisions_by_values_are_refused() -> None:
     inner = Net(lambda net, x: net.c(x) if x.sum() > 0 else x, c=conv())
     with pytest.raises(SepnetError, match="in layer '0' it decides by the values in a tensor"):

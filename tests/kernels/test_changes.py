@@ -20,6 +20,7 @@ from .support import needs_kernels
 pytestmark = [
     needs_kernels,
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning"),
 ]
 
 
@@ -52,6 +53,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
     "weights replaced": lambda model: _set(model[0], weight=nn.Parameter(torch.randn(8, 3, 1, 1))),
     "no bias": lambda model: _set(model[0], bias=None),
     "weights loaded": lambda model: model.load_state_dict(plain_network().state_dict()),
+    "a part compiled": lambda model: _set(model, **{"3": torch.jit.trace(model[3], torch.zeros(2, 8, 6, 6))}),
     "statistics removed": lambda model: _set(model[1], running_mean=None, running_var=None),
 }
 

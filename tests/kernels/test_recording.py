@@ -1,13 +1,16 @@
 """A step whose calls were noted once and are repeated: the same to the last bit, and only where nothing may differ."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from sepnet import jobs
 from sepnet.kernels import accelerate, recording, repeated
 from sepnet.kernels.native import native
 from sepnet.kernels.recording import CALLS_BEFORE, Repeated
@@ -15,6 +18,7 @@ from sepnet.networks.champion import champion
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
 from sepnet.networks.published import published
 from sepnet.rehearsal import batches, training_step
+from sepnet.runs import Run
 from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep
 from tests.training.support import CLASSES, patterns, tiny
@@ -162,6 +166,112 @@ def test_weights_that_lie_elsewhere_are_followed() -> None:
     before = len(calls)
     assert torch.equal(gradients(*_batch())[1], head.bias.detach().expand(6, -1))
     assert len(calls) == before + 1
+
+
+class Halved(nn.Module):
+    """Code that a parametrization runs."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight / 2
+
+
+def _set(module: Any, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(module, name, value)
+
+
+FIRED: list[object] = []
+"""Who called a hook."""
+CHANGES: dict[str, Callable[[Any], object]] = {
+    "a changed dropout rate": lambda model: _set(model[3], p=0.0),
+    "a changed momentum": lambda model: _set(model[1], momentum=0.9),
+    "a submodule's eval()": lambda model: model[1].eval(),
+    "a frozen parameter": lambda model: model[0][1].weight.requires_grad_(requires_grad=False),
+    "a submodule replaced": lambda model: _set(model, **{"8": nn.Linear(8, len(CLASSES))}),
+    "a setting of the user's own class": lambda model: _set(model[9], factor=3.0),
+    "a list in the user's own class": lambda model: model[9].powers.append(2),
+    "a parametrization": lambda model: nn.utils.parametrize.register_parametrization(model[8], "weight", Halved()),
+    "a forward pre-hook": lambda model: model[2].register_forward_pre_hook(lambda *_: FIRED.append("hook")),
+    "a forward hook": lambda model: model[2].register_forward_hook(lambda *_: FIRED.append("hook")),
+    "a backward hook": lambda model: model[4].register_full_backward_hook(lambda *_: FIRED.append("hook")),
+    "a tensor's hook": lambda model: model[8].weight.register_hook(lambda _: FIRED.append("hook")),
+    "a hook after accumulation": lambda model: model[8].weight.register_post_accumulate_grad_hook(
+        lambda _: FIRED.append("hook")
+    ),
+}
+
+
+class Powers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor, self.powers = 1.0, [1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros_like(x)
+        for power in self.powers:
+            total = total + self.factor * x**power
+        return total
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_in_mid_training_is_followed(name: str) -> None:
+    torch.manual_seed(0)
+    model: Any = tiny()
+    model.append(Powers())
+    model[3].p = 0.5 if "dropout" in name else 0.0
+    gradients, _ = _counted(model)
+    for _ in range(6):
+        gradients(*_batch())
+    assert isinstance(gradients, Repeated)
+    assert gradients.repeating
+    CHANGES[name](model)
+    for _ in range(6):
+        alone, batch = copy.deepcopy(model), _batch()
+        FIRED.clear()
+        loss, logits = gradients(*batch)
+        assert len(FIRED) == ("hook" in name)
+        alone.zero_grad(set_to_none=True)
+        expected = alone(batch[0])
+        expected_loss = nn.functional.cross_entropy(expected, batch[1])
+        expected_loss.backward()
+        torch.testing.assert_close((loss, logits), (expected_loss.detach(), expected.detach()), rtol=1e-4, atol=1e-5)
+        for (key, found), plain in zip(model.named_parameters(), alone.parameters(), strict=True):
+            assert (found.grad is None) == (plain.grad is None), key
+            if found.grad is not None:
+                torch.testing.assert_close(found.grad, plain.grad, rtol=1e-3, atol=1e-5)
+        for found, plain in zip(model.buffers(), alone.buffers(), strict=True):
+            torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+
+
+class Growing(nn.Module):
+    """Its dropout rate is set in its own ``train()``: 0 in the first epoch, then all is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: Any = tiny()
+        self.epoch = 0
+
+    def train(self, mode: bool = True) -> "Growing":
+        self.epoch += mode
+        self.layers[3].p = float(self.epoch > 1)
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def test_a_rate_that_grows_from_epoch_to_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RECIPE, optimizer="sgd", epochs=2, batch_size=15, average=0.0)
+    job = jobs.prepare(lambda: Growing(), patterns(), recipe, device="cpu", precision="fp32")
+    histories = []
+    for name in ("replayed", "alone"):
+        if name == "alone":
+            monkeypatch.setattr("sepnet.training.step.accelerate", lambda model: model)
+        run = Run.create(tmp_path, name, job.config)
+        jobs.train_run(job, run)
+        histories.append([(epoch.loss, epoch.val_loss) for epoch in run.history])
+    torch.testing.assert_close(*map(torch.tensor, histories), rtol=1e-2, atol=1e-3)
 
 
 def test_the_number_of_threads_is_followed() -> None:

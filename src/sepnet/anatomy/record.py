@@ -114,6 +114,10 @@ class _Tracer(fx.Tracer):
     ) -> Any:
         if self._computing:
             return forward(*args, **kwargs)
+        if not any(m is part for part in self.root.modules()):
+            if any(True for _ in m.parameters()):
+                raise ValueError(f"a {type(m).__name__} is made in forward, with weights: make it in __init__")
+            return forward(*args, **kwargs)  # as a function
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
@@ -55,6 +56,13 @@ def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: st
     network = name or type(model).__name__
     channels, height, width = image_shape
     image = (channels, height, width)
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            place = f"layer '{path}'" if path else "it"
+            raise SepnetError(
+                f"network '{network}' cannot be read: {place} is compiled by torch.jit, which hides its operations; "
+                "give the network uncompiled"
+            )
     with undisturbed(model):
         recording = record(model, image, network)
         steps = walk(model, recording, network)

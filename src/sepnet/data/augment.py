@@ -53,7 +53,7 @@ def shrink(images: Tensor, share: float) -> Tensor:
     """Return images ``(B, C, H, W)`` of floats at a share of their height and width, interpolated without aliasing."""
     height, width = (max(1, round(size * share)) for size in images.shape[2:])
     smaller = nn.functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
-    return smaller.contiguous(memory_format=torch.channels_last)
+    return smaller.contiguous(memory_format=torch.contiguous_format if images.is_contiguous() else torch.channels_last)
 
 
 def _reflect(positions: Tensor, size: int) -> Tensor:

@@ -12,7 +12,7 @@ from sepnet.kernels.follow import follow, is_called_whole, structure
 from sepnet.kernels.native import native
 from sepnet.kernels.plan import Plan, make_plan
 from sepnet.kernels.recording import Gradients, Repeated
-from sepnet.kernels.straight import is_straight
+from sepnet.kernels.straight import Reading, straight_reading
 from sepnet.notices import notice_once
 
 Network = Callable[[Tensor], Tensor]
@@ -38,11 +38,9 @@ def repeated(network: Network, gradients: Gradients) -> Gradients:
     ``gradients`` calls the network and does nothing else that may differ from one time to the next. Where the network
     may, or is PyTorch's to compute, it is returned as it is.
     """
-    if not isinstance(network, Accelerated):
+    if not isinstance(network, Accelerated) or network.readings() is None:
         return gradients
-    plan = network.plan()
-    same = plan is not None and all(map(is_straight, plan.called_whole))
-    return Repeated(gradients, network.model) if same else gradients
+    return Repeated(gradients, network.model, network.readings)
 
 
 class Accelerated:
@@ -75,6 +73,15 @@ class Accelerated:
             return None
         self._plans.append((present, self._make_plan()))
         return self._plans[-1][1]
+
+    def readings(self) -> list[Reading] | None:
+        """Return the plain values that the model's code takes; None if it may do something else another time."""
+        plan = self.plan()
+        if plan is None:
+            return None
+        inside = [straight_reading(module) for whole in plan.called_whole for module in whole.modules()]
+        readings = [reading for reading in (plan.followed.reading, *inside) if reading is not None]
+        return readings if len(readings) == len(inside) + 1 else None
 
     def _make_plan(self) -> Plan | None:
         for tensor in (*self.model.parameters(), *self.model.buffers()):

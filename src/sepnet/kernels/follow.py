@@ -34,8 +34,11 @@ def follow(model: nn.Module) -> Followed:
         Exception: whatever the model's code raises when it is given symbols in place of tensors.
 
     """
-    if any(_hooks(module) for module in model.modules()):
-        raise NotStraight("it has hooks")
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise NotStraight("a part of it is compiled by torch.jit")
+        if _hooks(module):
+            raise NotStraight("it has hooks")
     reading = read(model, lambda module: not is_called_whole(module))
     graph, modules = _Tracer().trace(model), dict(model.named_modules())
     changing = {node for node in graph.nodes if _require_own(node, _changed(node, modules), modules)}
@@ -51,6 +54,9 @@ def structure(model: nn.Module) -> list[Any]:
     modules, known = [model], {id(model)}
     for module in modules:  # which grows
         kind, own = type(module), vars(module)
+        if isinstance(module, torch.jit.ScriptModule):  # which is not followed, and keeps nothing where others do
+            parts.append(kind)
+            continue
         parts += (kind, _hooks(module), "forward" in own)
         for child in own["_modules"].values():
             parts.append(child)

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from sepnet.kernels.snapshot import Snapshot
+from sepnet.kernels.straight import Reading
+
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From images and targets of a batch to loss and logits; the parameters get their gradients."""
 
@@ -29,15 +32,19 @@ ALIGNMENT = 64
 class Repeated:
     """Calls a function that finds gradients; from the fifth batch of one shape in a row on, repeats its calls.
 
-    The function computes the same each time, whatever numbers it is given. Loss, logits and gradients are overwritten
-    by the next call. A function that cannot be repeated is called as it is.
+    The function computes the same each time, whatever numbers it is given, as long as the model stays as it is; a
+    changed mode, setting, module, tensor or hook is followed at the next call. Loss, logits and gradients are
+    overwritten by the next call. A function that cannot be repeated is called as it is.
+
+    ``readings`` returns the plain values that the model's code takes, None where it may do otherwise each time.
     """
 
-    def __init__(self, function: Gradients, model: nn.Module) -> None:
+    def __init__(self, function: Gradients, model: nn.Module, readings: Callable[[], Sequence[Reading] | None]) -> None:
         self._function = function
-        self._parameters = [*model.parameters()]
-        self._tensors = [*self._parameters, *model.buffers()]
-        self._key: object = None
+        self._model = model
+        self._readings = readings
+        self._state: Snapshot | None = None
+        self._batch: object = None
         self._calls = 0
         self._recording: Recording | None = None
         self._refused = False
@@ -51,31 +58,33 @@ class Repeated:
         """Return loss and logits of the batch."""
         if self._refused:
             return self._function(images, targets)
-        key = self._key_of(images, targets)
-        self._calls = self._calls + 1 if key == self._key else 0
-        self._key = key
-        if self._recording is not None and self._recording.key == key:
+        if self._state is None or not self._state.holds() or not (self._recording is None or self._recording.holds()):
+            self._state, self._batch, self._recording = Snapshot(self._model), None, None
+        if self._state.hooked:
+            return self._function(images, targets)
+        batch = (torch.get_num_threads(), *((t.shape, t.stride(), t.dtype) for t in (images, targets)))
+        self._calls = self._calls + 1 if batch == self._batch else 0
+        self._batch = batch
+        if self._recording is not None and self._recording.batch == batch:
             return self._recording.repeat(images, targets)
         if self._calls:
             self._recording = None  # which frees its memory
-        if self._calls < CALLS_BEFORE:
+        readings = self._readings() if self._calls == CALLS_BEFORE else None
+        if readings is None:
             return self._function(images, targets)
-        recording = Recording(key)
-        outputs = recording.note(self._function, images, targets, self._parameters)
+        recording = Recording(batch, readings)
+        outputs = recording.note(self._function, images, targets, [*self._model.parameters()])
         self._refused = recording.refused
         self._recording = None if self._refused else recording
         return outputs
-
-    def _key_of(self, *given: Tensor) -> object:
-        places = (tensor.data_ptr() for tensor in self._tensors)
-        return (torch.get_num_threads(), *((t.shape, t.stride(), t.dtype) for t in given), *places)
 
 
 class Recording:
     """The calls of one step, in the places where its tensors lay."""
 
-    def __init__(self, key: object) -> None:
-        self.key = key
+    def __init__(self, batch: object, readings: Sequence[Reading]) -> None:
+        self.batch = batch
+        self._readings = readings
         self.refused = False
         self._memory = _Memory()
         self._given: list[Tensor] = []
@@ -95,6 +104,10 @@ class Recording:
         self._gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
         self.refused = recorder.refused or recorder.copied > MOST_COPIED * self._memory.size
         return outputs
+
+    def holds(self) -> bool:
+        """Tell whether every plain value that the model's code takes is still what it was."""
+        return all(reading.holds() for reading in self._readings)
 
     @torch.no_grad()
     def repeat(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,9 +76,12 @@ def changes_input(module: nn.Module) -> bool:
     return code is None or bool(code.in_place)
 
 
-def is_straight(module: nn.Module) -> bool:
-    """Tell whether a module that is called whole does the same each time. PyTorch's own do, but for random numbers."""
-    return _is_torchs(type(module)) or _straight_code(module) is not None
+def straight_reading(module: nn.Module) -> Reading | None:
+    """Return the plain values that a module called whole takes; None if it may do otherwise. PyTorch's own do not."""
+    if _is_torchs(type(module)):
+        return Reading()
+    code = _straight_code(module)
+    return None if code is None else code.reading
 
 
 def _straight_code(module: nn.Module) -> "_Code | None":

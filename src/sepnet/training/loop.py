@@ -14,7 +14,7 @@ from sepnet.runs import Run
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.checkpoint import State, pack, unpack
 from sepnet.training.history import Epoch
-from sepnet.training.inference import BATCH, Normalizer, infer, process_settings
+from sepnet.training.inference import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.progress import TrainingProgress
 from sepnet.training.step import TrainingStep, resident
@@ -33,10 +33,10 @@ class Trainer:
         self.run = run
         self.recipe = run.config.recipe
         self.device = torch.device(run.config.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, layout = lay_out(model, dataset.image_shape, self.device)
         self.train_split = resident(dataset.train, self.device)
         self.test_split = resident(dataset.test, self.device)
-        self.normalize = Normalizer(run.config.mean, run.config.std, self.device)
+        self.normalize = Normalizer(run.config.mean, run.config.std, self.device, layout)
         self.step = TrainingStep(
             self.model,
             self.train_split,
