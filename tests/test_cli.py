@@ -317,3 +317,16 @@ def test_an_interruption_says_so(capsys: Captured, monkeypatch: pytest.MonkeyPat
     assert run(["check", "base"]) == 130
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "sepnet: interrupted\n")
+
+
+@pytest.mark.parametrize("command", ["--traceback summary wrong.py:net", "summary wrong.py:net --traceback"])
+def test_an_error_in_a_users_file_keeps_file_and_line(command: str, folder: Path, capsys: Captured) -> None:
+    (folder / "wrong.py").write_text("def net():\n    return missing\n")
+    assert run(["summary", "wrong.py:net"]) == 2
+    line = capsys.readouterr().err
+    assert "wrong.py:2: NameError: name 'missing' is not defined" in line
+    assert line.count("\n") == 1
+    assert run(command.split()) == 2
+    whole = capsys.readouterr().err
+    assert 'wrong.py", line 2, in net' in whole
+    assert whole.endswith(line)

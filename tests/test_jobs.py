@@ -161,7 +161,7 @@ def test_a_network_that_does_not_fit_is_refused_before_a_folder_is_made(
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/", ""])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
     config = jobs.prepare(tiny, patterns(), RECIPE).config
-    with pytest.raises(SepnetError, match="is no folder name"):
+    with pytest.raises(SepnetError, match="is not a folder name"):
         Run.create(tmp_path, name, config)
     assert not list(tmp_path.iterdir())
 

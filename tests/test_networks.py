@@ -164,11 +164,11 @@ def test_a_builder_is_given_what_it_asks_for(file: Path, signature: str, expecte
         ("", "net", "defines no 'net'"),
         ("net = 3", "net", "has type int: expected an nn.Module"),
         ("def net(): return 'x'", "net", "has type str: expected an nn.Module"),
-        ("def net(): raise ValueError('too wide')", "net", "image_shape (3, 32, 32): ValueError: too wide"),
+        ("def net(): raise ValueError('too wide')", "net", "mine.py:2: ValueError: too wide"),
         ("def net(width): return nn.Identity()", "net", "image_shape (3, 32, 32): TypeError"),
-        ("1 / 0", "net", "could not be imported: ZeroDivisionError"),
-        ("def net(:", "net", "could not be imported: SyntaxError"),
-        ("import no_such_package", "net", "could not be imported: ModuleNotFoundError"),
+        ("1 / 0", "net", "mine.py:2: ZeroDivisionError"),
+        ("def net(:", "net", "mine.py:2: SyntaxError"),
+        ("import no_such_package", "net", "mine.py:2: ModuleNotFoundError"),
     ],
 )
 def test_a_file_that_gives_no_network(file: Path, code: str, name: str, message: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from sepnet import export, jobs, prediction, speed, trained
@@ -25,6 +26,7 @@ __all__ = [
     "Recipe",
     "Rules",
     "Run",
+    "SepnetError",
     "Split",
     "bench",
     "check",
@@ -55,9 +57,16 @@ def summary(network: str | nn.Module, *, image_shape: tuple[int, int, int] = (3,
         SepnetError: no such network, or it cannot be read; the layer is named.
 
     """
+    return _trace(network, image_shape, classes)
+
+
+def _trace(
+    network: str | nn.Module, image_shape: tuple[int, int, int], classes: int, *, one_output: bool = False
+) -> Anatomy:
     if isinstance(network, nn.Module):
-        return trace(network, image_shape)
-    return trace(build(network, classes=classes, image_shape=image_shape), image_shape, name=network)
+        return trace(network, image_shape, one_output=one_output)
+    model = build(network, classes=classes, image_shape=image_shape)
+    return trace(model, image_shape, name=network, one_output=one_output)
 
 
 def keras_definition(
@@ -92,12 +101,13 @@ def check(
     """Judge a network by rules: a preset's name, a TOML file, or :class:`sepnet.rules.Rules`.
 
     Raises:
-        SepnetError: unknown rules or network, or the network cannot be read.
+        SepnetError: unknown rules or network, or the network cannot be read, or returns something else than one tensor,
+            which cannot be trained.
 
     """
     chosen = _rules(rules)
     if not isinstance(network, Anatomy):
-        network = summary(network, image_shape=image_shape, classes=classes)
+        network = _trace(network, image_shape, classes, one_output=True)
     return check_anatomy(network, chosen)
 
 
@@ -111,7 +121,7 @@ def train(
     lr: float | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
     validation: str | None = None,
     name: str | None = None,
@@ -134,8 +144,8 @@ def train(
         batch_size: images per step.
         lr: the (highest) learning rate.
         settings: more fields of the :class:`~sepnet.training.recipe.Recipe` and the values that replace its own.
-        seed: of everything random; 0 when absent.
-        device: ``auto``, ``cpu``, ``cuda`` …; ``auto`` when absent.
+        seed: of everything random, from 0 to 2⁶³ − 1; 0 when absent.
+        device: ``auto``, ``cpu``, ``cuda`` …, or a ``torch.device``; ``auto`` when absent.
         precision: ``auto``, ``bf16`` or ``fp32``; ``auto`` when absent.
         validation: ``test``, the assignment's protocol, when absent; or ``holdout``, a tenth of the training images.
         name: of the run's folder; a taken one gets a number.
@@ -194,7 +204,7 @@ def compare(
     seeds: int = 1,
     base_recipe: str | Path | Recipe | None = None,
     recipe: str | Path | Recipe | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     validation: str = "test",
     rules: str | Path | Rules = "assignment",
@@ -351,7 +361,7 @@ def evaluate(
     validation: str | None = None,
     network: nn.Module | None = None,
     trust: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> trained.RunEvaluation:
     """Judge a trained network by labelled images: accuracy, loss, calibration, each class, and their confusion.
@@ -392,7 +402,7 @@ def predict(
     skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> list[prediction.Prediction]:
     """Return the likeliest classes of images, the probabilities that a trained network gives them beside them.
@@ -404,7 +414,7 @@ def predict(
     Args:
         run: as for :func:`load`.
         images: a file in any format that Pillow reads, a folder (the images in and below it, sorted, hidden ones
-            left out), a ``PIL.Image.Image``, or several of these.
+            left out), a ``PIL.Image.Image``, an array of uint8 ``(H, W)`` or ``(H, W, 3)``, or several of these.
         top: how many classes to name for each image, the likeliest first.
         skip_broken: leave out files that cannot be read, with a notice for each, instead of raising.
         network: as for :func:`load`.
@@ -434,7 +444,7 @@ def bench(
     *,
     batch_size: int | None = None,
     epochs: int | None = None,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,

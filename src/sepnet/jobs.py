@@ -1,7 +1,6 @@
 """From names to a run: what ``sepnet train`` and ``sepnet compare`` have in common."""
 
 import contextlib
-import copy
 import hashlib
 import os
 from collections.abc import Callable
@@ -14,26 +13,26 @@ from torch import nn
 
 from sepnet import data as datasets
 from sepnet.data import Dataset
-from sepnet.data.augment import shrink
 from sepnet.environment import processor_capabilities
-from sepnet.errors import SepnetError, first_line
+from sepnet.errors import SepnetError
 from sepnet.kernels.native import native
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
-from sepnet.training.inference import lay_out
+from sepnet.training.fitting import fitting_recipe, require_smaller
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
 from sepnet.training.randomness import derive_seed
 from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe, override
-from sepnet.training.schedule import image_size
 
 Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
 
 DEVICES = ("cpu", "cuda")
 DEFAULT_DATA = "sample"
+HIGHEST_SEED = 2**63 - 1
+"""The largest integer of TOML."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ def prepare(
     recipe: str | Path | Recipe | None,
     *,
     seed: int = 0,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     validation: str = "test",
     **overrides: Any,
@@ -67,18 +66,25 @@ def prepare(
 
     """
     require_validation(validation)
+    require_seed(seed)
     native()  # raises where the environment names kernels that there are none of, before anything is made
     auto = frozenset(name for name, value in (("device", device), ("precision", precision)) if value == "auto")
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     chosen = resolve_recipe(network, recipe, **overrides)
     dataset = datasets.load(data) if isinstance(data, str) else data
+    if not isinstance(dataset, Dataset):
+        raise SepnetError(
+            f"data has type {type(dataset).__name__}: expected a dataset's name, or sepnet.Dataset(name=…, classes=…, "
+            "train=sepnet.Split(images=…, labels=…), test=sepnet.Split(…))"
+        )
     if validation == "holdout":
         dataset = dataset.holdout()
     mean, std = pixel_statistics(dataset.train.images, chosen)
+    require_smaller(chosen, dataset)
     model = build_network(network, dataset, chosen, seed)
     asked_for = recipe is not None or overrides.get("first_size") is not None
-    fitting = _fitting(model, dataset, network_name(network), chosen, asked_for=asked_for)
+    fitting = fitting_recipe(model, dataset, network_name(network), chosen, asked_for=asked_for)
     config = RunConfig(
         network=network_name(network),
         fingerprint=fingerprint(model),
@@ -150,58 +156,6 @@ def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int)
     return apply_norm_settings(model, recipe)
 
 
-def _fitting(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe, *, asked_for: bool) -> Recipe:
-    """Return the recipe, with all images in their own size if the model takes no smaller ones, nor were they asked for.
-
-    Raises:
-        SepnetError: the model does not take the dataset's images.
-
-    """
-    try:
-        _require_fit(model, dataset, name, recipe)
-    except SepnetError:
-        if asked_for or recipe.first_size == 1:
-            raise
-        recipe = replace(recipe, first_size=1.0)
-        _require_fit(model, dataset, name, recipe)
-    return recipe
-
-
-def _require_fit(model: nn.Module, dataset: Dataset, name: str, recipe: Recipe) -> None:
-    """Raise unless the model takes the dataset's images ``(N, C, H, W)`` and gives ``(N, classes)``.
-
-    Tried on a copy, in evaluation and, with the last batch of an epoch, the smallest, in training, where the recipe's
-    first images may be smaller ones.
-    """
-    device = next(model.parameters(), torch.zeros(0)).device
-    trial, layout = lay_out(copy.deepcopy(model), dataset.image_shape, device)
-    parameter = next(trial.parameters(), torch.zeros(0))
-    last = len(dataset.train) % recipe.batch_size or min(recipe.batch_size, len(dataset.train))
-    images = torch.zeros(max(2, last), *dataset.image_shape, device=parameter.device, dtype=parameter.dtype)
-    trials = [(images[:2], False), (images[:last], True)]
-    first = image_size(recipe, 0, recipe.epochs)
-    trials += [(shrink(images[:last], first), True)] if first < 1 else []
-    for given, training in trials:
-        size = "×".join(map(str, given.shape[1:]))
-        try:
-            with torch.set_grad_enabled(training), torch.random.fork_rng():
-                output = trial.train(training)(given.contiguous(memory_format=layout))
-                if isinstance(output, torch.Tensor) and output.requires_grad:
-                    output.sum().backward()
-        except Exception as error:
-            reason = first_line(error) or type(error).__name__
-            where = f"in training, with a last batch of {len(given)}" if training else "in evaluation"
-            raise SepnetError(
-                f"network '{name}' does not take the images of {dataset.name}, {size}, {where}: {reason}"
-            ) from error
-        if not isinstance(output, torch.Tensor) or output.shape != (len(given), len(dataset.classes)):
-            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise SepnetError(
-                f"network '{name}' gives {shape} for {len(given)} images of {dataset.name}: "
-                f"expected ({len(given)}, {len(dataset.classes)}), one number for each class"
-            )
-
-
 def network_name(network: Network) -> str:
     """Return the name a network goes by in a run's configuration."""
     if isinstance(network, str):
@@ -225,8 +179,16 @@ def require_validation(validation: str) -> None:
         raise SepnetError(f"validation is '{validation}': expected {' or '.join(VALIDATIONS)}")
 
 
-def resolve_device(device: str) -> str:
+def require_seed(seed: object) -> None:
+    """Raise unless ``seed`` is a number that a run's configuration can hold."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= HIGHEST_SEED:
+        shown = f"{str(seed)[:20]}…" if len(str(seed)) > 30 else repr(seed)
+        raise SepnetError(f"seed is {shown}: expected a whole number from 0 to {HIGHEST_SEED}")
+
+
+def resolve_device(device: str | torch.device) -> str:
     """Return ``cuda`` for ``auto`` where there is one, else ``cpu``; raise for a device that is not there."""
+    device = str(device)
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in DEVICES:

@@ -23,9 +23,10 @@ from sepnet.runs import Run
 from sepnet.trained import Classifier
 from sepnet.training.inference import BATCH
 
-Source = str | Path | Image.Image
-"""An image file, a folder of them, or an image."""
+Source = str | Path | Image.Image | np.ndarray[Any, Any]
+"""An image file, a folder of them, an image, or its pixels ``(H, W)`` or ``(H, W, C)``."""
 
+EXPECTED = "expected a file, a folder, a PIL image, or an array of uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
 NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow recognizes but does not decode, or leaves to another program."""
 
@@ -60,7 +61,7 @@ def predict(
     skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> list[Prediction]:
     """Return what a finished run's network takes each image for; files are read batch by batch.
@@ -111,13 +112,21 @@ def _read_batch(
 
 
 def _listed(images: Source | Iterable[Source]) -> list[Source]:
-    return [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    if isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4):
+        return [images]
+    if isinstance(images, Iterable):
+        return list(images)
+    raise SepnetError(f"images have type {type(images).__name__}: {EXPECTED}")
 
 
 def _find(source: Source) -> list[Path | Image.Image]:
     """Return the image itself, or the image files below a folder, sorted, hidden ones left out."""
     if isinstance(source, Image.Image):
         return [source]
+    if isinstance(source, np.ndarray):
+        return [_from_array(source)]
+    if not isinstance(source, str | Path):
+        raise SepnetError(f"an image has type {type(source).__name__}: {EXPECTED}")
     path = Path(source)
     if path.is_file():
         return [path]
@@ -128,6 +137,15 @@ def _find(source: Source) -> list[Path | Image.Image]:
     if not files:
         raise SepnetError(f"folder '{path}' holds no image: expected files such as .png or .jpg in it or below")
     return list(files)
+
+
+def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    """Return an image of grey ``(H, W)`` or ``(H, W, 1)``, RGB ``(H, W, 3)`` or RGBA ``(H, W, 4)`` pixels, uint8."""
+    plain = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    fits = plain.ndim == 2 or (plain.ndim == 3 and plain.shape[2] in (3, 4))
+    if plain.dtype != np.uint8 or not fits or not plain.size:
+        raise SepnetError(f"an array has type {pixels.dtype} and shape {pixels.shape}: {EXPECTED}")
+    return Image.fromarray(plain)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

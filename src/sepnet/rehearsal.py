@@ -10,10 +10,12 @@ from torch import Tensor
 from sepnet import jobs
 from sepnet.data import Dataset, Split
 from sepnet.errors import SepnetError
+from sepnet.settings import require_counts
 from sepnet.training.inference import BATCH, Normalizer, lay_out
 from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep, resident
 
+MOST_IMAGES = 10**12
 RESIDENT_BYTES = 2**28
 """Of a split of random images; of more or larger ones, the same are taken again."""
 
@@ -24,15 +26,13 @@ def random_dataset(
     """Return a dataset of random pixels and labels, of at most so many images and 256 MiB a split.
 
     Raises:
-        SepnetError: a number is below 1.
+        SepnetError: a number is below 1 or too large.
 
     """
-    channels, height, width = image_shape
-    numbers = {"channels": channels, "height": height, "width": width, "classes": classes}
-    numbers |= {"training images": training_images, "validation images": validation_images}
-    for name, number in numbers.items():
-        if number < 1:
-            raise SepnetError(f"{name}: {number}, expected a whole number of at least 1")
+    require_counts(image_shape=image_shape, classes=classes)
+    for name, number in {"training images": training_images, "validation images": validation_images}.items():
+        if not 1 <= number <= MOST_IMAGES:
+            raise SepnetError(f"{name}: {number}, expected a whole number from 1 to {MOST_IMAGES:,}")
     generator = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:

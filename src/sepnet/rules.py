@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sepnet.anatomy import Anatomy, Convolution, Layer
+from sepnet.anatomy import KINDS, Anatomy, Convolution, Layer
 from sepnet.errors import SepnetError
 from sepnet.settings import check_type, hint, read_toml, to_settings
 
@@ -38,7 +38,7 @@ class Rules:
     """Of the network's output, in pixels, on either axis."""
     receptive_field_at_most: int | None = None
     allowed_layers: tuple[str, ...] | None = None
-    """Kinds, as ``sepnet summary`` names them."""
+    """Kinds, as ``sepnet summary`` names them: those of ``sepnet.anatomy.KINDS``."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -46,6 +46,12 @@ class Rules:
             check_type(f"rules: {field.name}", value, field.type)
             if type(value) is int and value <= 0:
                 raise SepnetError(f"rules: {field.name} is {value}: expected a whole number above 0")
+        for kind in self.allowed_layers or ():
+            if kind not in KINDS:
+                raise SepnetError(
+                    f"rules: allowed_layers has '{kind}', which is not a kind of layer: "
+                    f"{hint(kind, KINDS, otherwise='expected one of these')} (kinds: {', '.join(KINDS)})"
+                )
         if not 0 < self.max_dropout < 1:
             raise SepnetError(f"rules: max_dropout is {self.max_dropout}: expected a number between 0 and 1")
         if not self.judges():

@@ -125,8 +125,9 @@ class Run:
     @staticmethod
     def create(out: Path, name: str, config: RunConfig) -> "Run":
         """Make the folder ``out/name``, or ``out/name-2`` and so on where it is taken."""
-        if Path(name).name != name or name in ("", ".."):
-            raise SepnetError(f"run name '{name}' is no folder name: expected one without '/'")
+        if Path(name).name != name or name in ("", "..") or not name.isprintable():
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise SepnetError(f"run name '{shown}' is not a folder name: expected printable characters without '/'")
         try:
             out.mkdir(parents=True, exist_ok=True)
             path = _make_folder(out, name)

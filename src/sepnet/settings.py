@@ -1,7 +1,8 @@
 """Settings from TOML files into frozen dataclasses, and the nearest name for a misspelt one."""
 
+import math
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,7 +18,8 @@ Settings = TypeVar("Settings")
 def hint(name: str, choices: Iterable[str], *, otherwise: str | None = None) -> str:
     """Return what to say of an unknown name: the nearest choice, else ``otherwise`` or all choices."""
     choices = list(choices)
-    near = get_close_matches(name, choices, n=1)
+    longer = [choice for choice in choices if len(name) > 2 and choice.startswith(name)]
+    near = longer or get_close_matches(name, choices, n=1)
     return f"did you mean '{near[0]}'?" if near else otherwise or f"expected one of {', '.join(choices)}"
 
 
@@ -48,6 +50,23 @@ def parse_toml(text: str, what: str) -> dict[str, Any]:
         raise SepnetError(f"{what} is nested too deeply: expected a table of settings") from None
     except ValueError as error:  # a TOMLDecodeError, or an integer of more than 4,300 digits
         raise SepnetError(f"{what} is not TOML: {first_line(error)}") from error
+
+
+MOST_VALUES = 2**28
+"""Of one image: a GiB of float32."""
+MOST_CLASSES = 10**6
+
+
+def require_counts(*, image_shape: Any, classes: Any = 1) -> None:
+    """Raise unless these are a shape ``(C, H, W)`` and a number of classes that a network may be made for."""
+    numbers = image_shape if isinstance(image_shape, Sequence) else ()
+    if len(numbers) != 3 or not all(isinstance(number, int) and number > 0 for number in numbers):
+        raise SepnetError(f"image_shape is {image_shape!r}: expected (C, H, W), three whole numbers of at least 1")
+    if math.prod(numbers) > MOST_VALUES:
+        size = "×".join(map(str, numbers))
+        raise SepnetError(f"an image {size} has {math.prod(numbers):,} values: expected at most {MOST_VALUES:,}")
+    if not isinstance(classes, int) or not 1 <= classes <= MOST_CLASSES:
+        raise SepnetError(f"classes is {classes!r}: expected a whole number from 1 to {MOST_CLASSES:,}")
 
 
 def to_settings(kind: type[Settings], values: dict[str, Any], *, source: str) -> Settings:

@@ -165,7 +165,7 @@ def measure(
     training_images: int,
     validation_images: int,
     seconds: float,
-    device: str,
+    device: str | torch.device,
     precision: str,
     **overrides: Any,
 ) -> Speed:

@@ -71,7 +71,7 @@ class Classifier:
         network: nn.Module | None = None,
         *,
         trust: bool = False,
-        device: str | None = None,
+        device: str | torch.device | None = None,
         precision: str | None = None,
     ) -> None:
         config = run.config
@@ -91,7 +91,7 @@ class Classifier:
         return torch.cat(parts)
 
 
-def _resolve_device(config: RunConfig, device: str | None) -> str:
+def _resolve_device(config: RunConfig, device: str | torch.device | None) -> str:
     """Return the device that was asked for, else the run's; the processor where the run's GPU is not here."""
     if device is None and config.device != "cpu" and not torch.cuda.is_available():
         notice(f"trained on '{config.device}', which is not here: computing on the cpu")
@@ -127,7 +127,7 @@ def evaluate(
     validation: str | None = None,
     network: nn.Module | None = None,
     trust: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     precision: str | None = None,
 ) -> RunEvaluation:
     """Judge a finished run's network on images of a dataset; what is not given is as in the run.

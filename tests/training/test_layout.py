@@ -54,7 +54,7 @@ class Rows(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
         return slope.view(-1).view(slope.shape)
 
 

@@ -1,7 +1,19 @@
 """Anatomy: a network's layers with output size, receptive field, parameters and multiplications."""
 
 from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
+from sepnet.anatomy.operations import KINDS
 from sepnet.anatomy.render import to_json, to_markdown, to_text
-from sepnet.anatomy.trace import trace
+from sepnet.anatomy.trace import not_one_tensor, trace
 
-__all__ = ["Anatomy", "Convolution", "Layer", "Peak", "to_json", "to_markdown", "to_text", "trace"]
+__all__ = [
+    "KINDS",
+    "Anatomy",
+    "Convolution",
+    "Layer",
+    "Peak",
+    "not_one_tensor",
+    "to_json",
+    "to_markdown",
+    "to_text",
+    "trace",
+]

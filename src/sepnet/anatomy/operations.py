@@ -150,3 +150,13 @@ SINGLE: dict[str, Handler] = {
     "pad": moving.pad,
 }
 HANDLERS = _table()
+
+KINDS = (
+    *("convolution", "depthwise", "pointwise", "separable", "grouped convolution", "dense"),
+    *("max pool", "average pool", "power average pool", "adaptive max pool", "adaptive average pool"),
+    *("global max pool", "global average pool", *REDUCTIONS.split()),
+    *("batch norm", "layer norm", "rms norm", "group norm", "instance norm", "local response norm", "normalize"),
+    *("dropout", "softmax", "log softmax", "glu", *ACTIVATIONS, *ARITHMETIC),
+    *("concat", "stack", "flatten", "pad", "slice", "channel shuffle", "pixel unshuffle", "unused"),
+)
+"""Every kind of layer that a row of an anatomy may name."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from sepnet.errors import SepnetError, first_line
+from sepnet.errors import SepnetError, first_line, where
 
 PLAIN_ATTRIBUTES = {"shape", "ndim", "dtype", "device", "layout", "requires_grad", "is_cuda"}
 PLAIN_METHODS = {
@@ -150,7 +150,7 @@ class _Tracer(fx.Tracer):
                 f"network '{self.network}' cannot be read: {place} it decides by the values in a tensor; "
                 "make the choice from shapes or settings instead"
             )
-        reason = first_line(error) or type(error).__name__
+        reason = where(error) + (first_line(error) or type(error).__name__)
         advice = "; give it the image shape it was made for" if isinstance(error, RuntimeError) else ""
         size = "×".join(map(str, self.image.shape[1:]))
         return f"network '{self.network}' cannot be read: {place}, for an image {size}: {reason}{advice}"

@@ -16,20 +16,33 @@ from sepnet.anatomy.peak import peak_step
 from sepnet.anatomy.record import record, undisturbed
 from sepnet.anatomy.walk import Step, walk
 from sepnet.errors import SepnetError
+from sepnet.settings import require_counts
 
 
-def trace(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> Anatomy:
+def trace(
+    model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None, one_output: bool = False
+) -> Anatomy:
     """Return the anatomy of any feed-forward network for one image ``(C, H, W)``.
 
     The network runs once, in evaluation mode, on a zero image; its weights, its mode and the random state are
     as before afterwards. ``name`` is the network's name in the result and in errors, by default its class.
+    With ``one_output`` a network is refused that returns anything but one tensor, as it cannot be trained.
 
     Raises:
         SepnetError: the network does not accept such an image, decides by the values in a tensor, or holds an
             operation whose receptive field is not one interval with one jump; the message names the layer.
 
     """
-    return _Builder(model, read(model, image_shape, name=name)).anatomy()
+    reading = read(model, image_shape, name=name)
+    if one_output and not isinstance(reading.result, fx.Node):
+        raise SepnetError(not_one_tensor(reading.network, reading.result))
+    return _Builder(model, reading).anatomy()
+
+
+def not_one_tensor(network: str, output: Any) -> str:
+    """Return what to say of a network that returns something else than one tensor."""
+    kind = next((kind.__name__ for kind in (tuple, list, dict) if isinstance(output, kind)), type(output).__name__)
+    return f"network '{network}' returns a {kind}: expected one tensor (N, classes), a number for each class"
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: st
 
     """
     network = name or type(model).__name__
+    require_counts(image_shape=image_shape)
     channels, height, width = image_shape
     image = (channels, height, width)
     for path, module in model.named_modules():

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -54,6 +55,7 @@ WORDS = {
     "Input should be greater than or equal to": "expected at least",
 }
 """Typer's parts of a message that are Pydantic's, and plain ones in their place."""
+TRACEBACK = "--traceback"
 INTERRUPTED = 130
 """The exit code of Ctrl-C: 128 and the number of SIGINT."""
 
@@ -69,6 +71,9 @@ def _options(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option(TRACEBACK, help="Show where in the code an error came up; may stand anywhere.")
     ] = False,
 ) -> None:
     pass
@@ -102,7 +107,8 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         _refuse_empty(arguments)
-        code = app(arguments or ["--help"], prog_name="sepnet", standalone_mode=False)
+        given = [argument for argument in arguments if argument != TRACEBACK]
+        code = app(given or ["--help"], prog_name="sepnet", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught a KeyboardInterrupt
             return _end(arguments, "interrupted", INTERRUPTED)
         return int(code or 0)
@@ -152,6 +158,8 @@ def _usage_message(error: typer.TyperException) -> str:
 def _end(arguments: list[str], message: str, code: int) -> int:
     """Say why a command ends, in one line, as JSON where the result would have been JSON; return its exit code."""
     message = " ".join(message.split())
+    if TRACEBACK in arguments and sys.exc_info()[0] is not None:
+        notice(traceback.format_exc().rstrip())
     if "--format=json" in arguments or ("--format", "json") in itertools.pairwise(arguments):
         notice(json.dumps({"error": message.removeprefix("error: "), "exit_code": code}, ensure_ascii=False))
     else:

@@ -23,6 +23,10 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            if not isinstance(getattr(self, name), Tensor):
+                kind = type(getattr(self, name)).__name__
+                raise SepnetError(f"{name} have type {kind}: expected a tensor, as torch.from_numpy makes of an array")
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise SepnetError(
                 f"images have type {self.images.dtype} and shape {tuple(self.images.shape)}: "

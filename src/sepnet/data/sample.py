@@ -24,6 +24,8 @@ from sepnet.errors import SepnetError
 NAME = "sample"
 PROVENANCE = "provenance.json"
 SIDE = 32
+DECODING_BYTES = 2**26
+"""As much as decoding a sheet may take, Pillow's codec included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +141,7 @@ def _decode(described: Sheet) -> np.ndarray:
                 raise ValueError(f"its size is {image.size[0]}×{image.size[1]}")
             pixels = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
+        bytearray(DECODING_BYTES)  # a MemoryError, where Pillow fails for want of memory without saying so
         raise SepnetError(
             f"'{folder() / described.file}' is not the sample's sheet ({error}): install sepnet again"
         ) from error

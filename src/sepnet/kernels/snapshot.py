@@ -65,7 +65,7 @@ def _is_observed(module: nn.Module) -> bool:
 
 
 def _has_hooks(tensor: Tensor) -> bool:
-    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 class _Object:

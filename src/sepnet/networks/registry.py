@@ -15,12 +15,12 @@ from typing import Any
 
 from torch import nn
 
-from sepnet.errors import SepnetError, first_line
+from sepnet.errors import SepnetError, first_line, where
 from sepnet.networks.base import base
 from sepnet.networks.champion import champion
 from sepnet.networks.published import published
 from sepnet.networks.resnet8 import resnet8
-from sepnet.settings import hint
+from sepnet.settings import hint, require_counts
 
 USER_MODULE = "sepnet_user_"
 
@@ -56,6 +56,11 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
         SepnetError: no such network or file, or the file gives no network.
 
     """
+    if not isinstance(name, str):
+        raise SepnetError(
+            f"network has type {type(name).__name__}: expected a name, path/to/file.py:name or an nn.Module"
+        )
+    require_counts(classes=classes, image_shape=image_shape)
     options: dict[str, Any] = {"classes": classes, "image_shape": image_shape}
     if name in NETWORKS:
         return call_builder(NETWORKS[name].build, name, **options)
@@ -81,7 +86,7 @@ def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.M
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key} {value}" for key, value in options.items())
         raise SepnetError(
-            f"network '{name}' cannot be built with {given}: {type(error).__name__}: {first_line(error)}"
+            f"network '{name}' cannot be built with {given}: {where(error)}{type(error).__name__}: {first_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise SepnetError(f"network '{name}' has type {type(model).__name__}: expected an nn.Module")
@@ -166,5 +171,6 @@ def _import(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise SepnetError(f"'{path}' could not be imported: {type(error).__name__}: {first_line(error)}") from error
+        reason = f"{where(error)}{type(error).__name__}: {first_line(error)}"
+        raise SepnetError(f"'{path}' could not be imported: {reason}") from error
     return module

@@ -80,7 +80,7 @@ class Recipe:
                 raise SepnetError(f"recipe: {name} is {value}: expected {expected}")
         for name in ("lr", "muon_lr", "vector_lr"):
             if getattr(self, name) == 0:
-                raise SepnetError(f"recipe: {name} is {getattr(self, name)}: expected a number above 0")
+                raise SepnetError(f"recipe: {name} is {getattr(self, name)}: expected a number above 0, up to 1e9")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as written to TOML."""
@@ -88,9 +88,9 @@ class Recipe:
         return {name: value for name, value in values.items() if value is not None}
 
 
-_COUNT = (1, 10**9, "a whole number of at least 1")
-_NOT_NEGATIVE = (0.0, 1e9, "a number of at least 0")
-_PIXELS = (0, 10**4, "a whole number of pixels, 0 for none")
+_COUNT = (1, 10**9, "a whole number from 1 to 1,000,000,000")
+_NOT_NEGATIVE = (0.0, 1e9, "a number from 0 to 1e9")
+_PIXELS = (0, 10**4, "a whole number of pixels from 1 to 10,000, or 0 for none")
 _SHARE = (0.0, 1.0, "a number from 0 to 1")
 _BELOW_ONE = (0.0, 0.999_999, "a number from 0 to below 1")
 _RANGES: dict[str, tuple[float, float, str]] = {
@@ -150,6 +150,8 @@ def require_fields(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the values; raise if one of their names is not a field of a recipe that can be set."""
     known = [field.name for field in fields(Recipe) if field.name != "name"]  # that of its file or preset
     for key in values:
+        if key == "name":
+            raise SepnetError(f"recipe: name is not a setting: write a recipe file, {values[key]}.toml, to name it")
         if key not in known:
             raise SepnetError(f"recipe: unknown key '{key}': {hint(key, known)}")
     return values
