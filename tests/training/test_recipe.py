@@ -85,7 +85,7 @@ def test_an_unknown_override_is_refused() -> None:
 def test_unknown_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SepnetError, match="did you mean 'published'"):
         load_recipe("publishd")
-    with pytest.raises(SepnetError, match="could not be read"):
+    with pytest.raises(SepnetError, match="does not exist"):
         load_recipe(str(tmp_path / "absent.toml"))
 
 
