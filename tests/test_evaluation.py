@@ -364,7 +364,7 @@ def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
     [
         ("champion", "no weights are shipped for 'champion'"),
         ("champoin", "'champoin' is neither a run's folder nor a network: did you mean 'champion'?"),
-        ("runs/absent", "expected a folder that `sepnet train` made, or one of base"),
+        ("runs/absent", "expected a folder that `sepnet train` made, or a network with trained weights"),
         ("empty", "'empty' is no run"),
         ("file", "'file' is no run"),
         ("RUN --data cifar11", "unknown dataset 'cifar11': did you mean 'cifar10'"),

@@ -380,6 +380,20 @@ def test_the_report_is_plain_values() -> None:
     assert (parameters["value"], parameters["limit"], parameters["over"]) == (96_009, 100_000, None)
 
 
+def test_every_measured_number_is_a_value() -> None:
+    anatomy = sepnet.summary("published")
+    side = anatomy.layers[-1].receptive_field[0]
+    rules = Rules(batch_norm=True, dropout=True, receptive_field_at_least=side + 10, receptive_field_at_most=side - 10)
+    results = sepnet.check(anatomy, rules).to_dict()["results"]
+    norms = sum(layer.kind == "batch norm" for layer in anatomy.layers)
+    assert [(result["value"], result["limit"], result["over"]) for result in results] == [
+        (norms, 1, None),
+        (max(layer.dropout_rate or 0 for layer in anatomy.layers), 0.5, None),
+        (side, side + 10, 10),
+        (side, side - 10, 10),
+    ]
+
+
 # Rules from files.
 
 
@@ -436,14 +450,14 @@ def test_mistakes_in_a_file_are_named_with_the_file(tmp_path: Path, text: str, m
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SepnetError, match=r"none\.toml' could not be read"):
+    with pytest.raises(SepnetError, match=r"none\.toml' does not exist"):
         load_rules(str(tmp_path / "none.toml"))
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SepnetError, match="is not TOML"):
+    with pytest.raises(SepnetError, match="is not text in UTF-8"):
         load_rules(str(path))
 
 

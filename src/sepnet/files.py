@@ -100,8 +100,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise SepnetError(
-            f"'{path}' could not be written: {error.strerror or error}; what was saved before is kept, "
-            "make room or choose another folder, then resume"
+            f"'{path}' could not be written: {error.strerror or error}; what was saved before is kept; "
+            "make room or choose another folder, then repeat the command (a training goes on with --resume)"
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -283,4 +283,13 @@ def _difference(had: RunConfig, wanted: RunConfig) -> str:
     """Return the first difference of two configurations in words."""
     before, after = ({**dict(config.identity()), **config.recipe.to_dict()} for config in (had, wanted))
     keys = [key for key in {**before, **after} if key != "recipe" and before.get(key) != after.get(key)]
+    if keys[0] in _HASHES:
+        return _HASHES[keys[0]]
     return f"it has {keys[0]} {before.get(keys[0])!r}, this would have {after.get(keys[0])!r}"
+
+
+_HASHES = {
+    "fingerprint": "the network's code has changed since",
+    "data_sha256": "the dataset's images or labels have changed since",
+}
+"""What a difference of hashes says to a person."""

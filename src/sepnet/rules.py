@@ -81,9 +81,10 @@ class Result:
     rule: str
     kept: bool
     measured: str
-    value: int | None = None
-    """The measured number, where the rule is about one; ``over`` is by how much it is beyond ``limit``."""
-    limit: int | None = None
+    value: float | None = None
+    """The measured number: a count, the highest dropout rate, the receptive field's smaller or larger side; None where
+    there is nothing to measure. ``over`` is by how much it is beyond ``limit``."""
+    limit: float | None = None
     over: int | None = None
     violations: tuple[Violation, ...] = ()
     notes: tuple[str, ...] = ()
@@ -173,7 +174,7 @@ def _why_not_separable(convolution: Convolution, *, strict: bool) -> str | None:
 def _judge_batch_norm(anatomy: Anatomy, rules: Rules) -> Result:  # noqa: ARG001
     count = sum(layer.kind == "batch norm" for layer in anatomy.layers)
     measured = _layers(count) + ("" if count else ", expected at least 1")
-    return Result(rule="batch norm", kept=count > 0, measured=measured)
+    return Result(rule="batch norm", kept=count > 0, measured=measured, value=count, limit=1)
 
 
 def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
@@ -185,7 +186,14 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
     )
     listed = ", ".join(f"{rate:g}" for rate in sorted({rate for _, rate in rates}))
     measured = f"{_layers(len(rates))}, rates {listed}" if rates else "0 layers, expected at least 1"
-    return Result(rule="dropout", kept=bool(rates) and not broken, measured=measured, violations=broken)
+    return Result(
+        rule="dropout",
+        kept=bool(rates) and not broken,
+        measured=measured,
+        value=max((rate for _, rate in rates), default=None),
+        limit=rules.max_dropout,
+        violations=broken,
+    )
 
 
 def _judge_parameters(anatomy: Anatomy, rules: Rules) -> Result:
@@ -228,24 +236,28 @@ def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detai
 def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> Result:
     output, limit = _output(anatomy), rules.receptive_field_at_least
     assert limit is not None
-    under = limit - min(output.receptive_field)
-    return _field_result(output, f"at least {limit}", f"{under} short", kept=under <= 0, over=under)
+    value = min(output.receptive_field)
+    under = limit - value
+    return _field_result(output, f"at least {limit}", f"{under} short", value=value, limit=limit, over=under)
 
 
 def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> Result:
     output, limit = _output(anatomy), rules.receptive_field_at_most
     assert limit is not None
-    over = max(output.receptive_field) - limit
-    return _field_result(output, f"at most {limit}", f"{over} over", kept=over <= 0, over=over)
+    value = max(output.receptive_field)
+    over = value - limit
+    return _field_result(output, f"at most {limit}", f"{over} over", value=value, limit=limit, over=over)
 
 
-def _field_result(output: Layer, limit: str, by: str, *, kept: bool, over: int) -> Result:
+def _field_result(output: Layer, rule: str, by: str, *, value: int, limit: int, over: int) -> Result:
     size = "×".join(map(str, output.receptive_field))
-    rule = f"receptive field {limit}"
-    if kept:
-        return Result(rule=rule, kept=True, measured=size)
-    violation = Violation(layer=output.name, reason=f"the output sees {size} pixels")
-    return Result(rule=rule, kept=False, measured=f"{size}, {by}", over=over, violations=(violation,))
+    rule = f"receptive field {rule}"
+    if over <= 0:
+        return Result(rule=rule, kept=True, measured=size, value=value, limit=limit)
+    blamed = (Violation(layer=output.name, reason=f"the output sees {size} pixels"),)
+    return Result(
+        rule=rule, kept=False, measured=f"{size}, {by}", value=value, limit=limit, over=over, violations=blamed
+    )
 
 
 def _judge_layers(anatomy: Anatomy, rules: Rules) -> Result:

@@ -14,7 +14,7 @@ from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits, to_text
 from sepnet.kernels import accelerate
 from sepnet.networks import NETWORKS
-from sepnet.networks.shipped import shipped_folder
+from sepnet.networks.shipped import has_weights, shipped_folder
 from sepnet.notices import notice, printable
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import hint
@@ -35,7 +35,8 @@ def find_run(run: str | Path | Run) -> Run:
     if isinstance(run, str) and run in NETWORKS:
         return Run.open(shipped_folder(run))
     if not Path(run).exists():
-        otherwise = f"expected a folder that `sepnet train` made, or one of {', '.join(NETWORKS)}"
+        with_weights = ", ".join(name for name in NETWORKS if has_weights(name)) or "none so far"
+        otherwise = f"expected a folder that `sepnet train` made, or a network with trained weights: {with_weights}"
         raise SepnetError(
             f"'{run}' is neither a run's folder nor a network: {hint(str(run), NETWORKS, otherwise=otherwise)}"
         )

@@ -7,6 +7,11 @@ from sepnet.errors import SepnetError
 WEIGHTS = Path(__file__).with_name("weights")
 
 
+def has_weights(name: str) -> bool:
+    """Whether trained weights are shipped for the network called ``name``."""
+    return (WEIGHTS / name).is_dir()
+
+
 def shipped_folder(name: str) -> Path:
     """Return the folder of the run whose weights are shipped for the network called ``name``.
 
@@ -14,7 +19,6 @@ def shipped_folder(name: str) -> Path:
         SepnetError: none are.
 
     """
-    folder = WEIGHTS / name
-    if not folder.is_dir():
+    if not has_weights(name):
         raise SepnetError(f"no weights are shipped for '{name}': give a run's folder, as `sepnet train` makes")
-    return folder
+    return WEIGHTS / name
