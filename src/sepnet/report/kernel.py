@@ -1,6 +1,7 @@
 """The kernel that executes a report's notebook."""
 
 import asyncio
+import atexit
 import os
 import tempfile
 import time
@@ -85,6 +86,8 @@ def _run(client: NotebookClient, manager: AsyncKernelManager, environment: dict[
                     kernel.kill()
                 time.sleep(0.05)
             raise
+        finally:
+            atexit.unregister(client._cleanup_kernel)  # done above; of a kernel killed at its start it would fail
 
 
 def _python_path() -> dict[str, str]:
