@@ -15,7 +15,7 @@ def main() -> int:
     """Check the networks named, or all, print the table, and write the rows as JSON if asked to."""
     parser = argparse.ArgumentParser(prog="python -m tests.third_party", description=__doc__)
     parser.add_argument("names", nargs="*", help="networks; all, if none is named")
-    parser.add_argument("--json", type=Path, help="write the rows here as well; rows of other networks stay")
+    parser.add_argument("--json", type=Path, help="write the rows here as well; rows of other networks and checks stay")
     parser.add_argument("--before", type=Path, help="rows of an earlier version, to be shown beside")
     parser.add_argument("--show", action="store_true", help="print the rows in the JSON file again, checking nothing")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
@@ -33,7 +33,7 @@ def main() -> int:
     if not asked.show:
         os.nice(10)
         for row in check_all(names, workers=asked.workers, limit=asked.limit, checks=asked.checks):
-            rows[row["network"]] = row
+            rows[row["network"]] = {**rows.get(row["network"], {}), **row}
             verdicts = (f"{check}: {row[check]['verdict']}" for check in asked.checks)
             print(row["network"], *verdicts, sep="  ", file=sys.stderr, flush=True)
             if asked.json:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from .acceleration import ERRORS
+
 Row = dict[str, Any]
 PREFIX = "the network is computed by PyTorch alone, not by sepnet's kernels: "
 LONGEST = 120
@@ -12,7 +14,8 @@ LONGEST = 120
 def to_markdown(rows: Sequence[Row], before: Sequence[Row] = ()) -> str:
     """Return a table with one line a network; with ``before`` each field tells both, if they differ."""
     earlier = {row["network"]: row for row in before}
-    head = "| network | image | kernels | error of outputs, gradients (PyTorch's) | anatomy | fields checked | Keras |"
+    errors = "error of outputs, gradients in training, in evaluation (PyTorch's)"
+    head = f"| network | image | kernels | {errors} | anatomy | fields checked | Keras |"
     lines = [head, "|---" * 7 + "|"]
     for row in rows:
         old = earlier.get(row["network"])
@@ -38,7 +41,7 @@ def _kernels(row: Row) -> str:
 
 def _errors(row: Row) -> str:
     found = row.get("acceleration", {})
-    pairs = [found[name] for name in ("output", "gradient") if name in found]
+    pairs = [found[name] for name in ERRORS if name in found]
     return ", ".join(f"{ours:.0e} ({theirs:.0e})" for ours, theirs in pairs)
 
 
