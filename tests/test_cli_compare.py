@@ -52,7 +52,7 @@ def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
     text = capsys.readouterr().out
     assert "by the assignment: net.py:larger " in text
     assert "by the statistics: " in text
-    assert "rules (assignment): net.py:larger BREAKS them" in text
+    assert "rules (assignment): net.py:larger breaks them" in text
 
 
 def test_compare_over_seeds(capsys: Captured) -> None:

@@ -65,12 +65,17 @@ def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
 
 def test_a_held_out_score_is_called_that(capsys: Captured) -> None:
     assert run([*TRAIN.split(), "--validation", "holdout"]) == 0
-    assert "of the held-out training images" in capsys.readouterr().out
+    assert "held-out accuracy " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("--seed 3", "is no run"), ("--lr 0.5", "lr"), ("--precision bf16", "precision"), ("--recipe norm.toml", "norm")],
+    [
+        ("--seed 3", "is not a run"),
+        ("--lr 0.5", "lr"),
+        ("--precision bf16", "precision"),
+        ("--recipe norm.toml", "norm"),
+    ],
 )
 def test_resuming_something_else_is_a_mistake(folder: Path, change: str, message: str, capsys: Captured) -> None:
     (folder / "norm.toml").write_text(f"{RECIPE}norm_eps = 0.01\n")

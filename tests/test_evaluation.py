@@ -190,13 +190,13 @@ def test_the_text_fits_whatever_the_classes_are_called(classes: int) -> None:
         names = [name.format(place) for place in range(classes)]
         text = str(evaluate_logits(logits, labels, names))
         assert max(map(len, text.splitlines())) <= 80
-        assert ("commonest mistakes" in text) == (classes >= 30)
+        assert ("most frequent confusions" in text) == (classes >= 30)
 
 
 def test_columns_of_names_that_begin_alike_are_numbered() -> None:
     logits, labels = _random(100, 10, seed=1)
     lines = str(evaluate_logits(logits, labels, [f"category {place}" for place in range(10)])).splitlines()
-    heading = lines.index("images by class (rows) and answer (columns)") + 1
+    heading = lines.index("confusion matrix: true class (rows), predicted class (columns)") + 1
     assert lines[heading].split() == [str(place) for place in range(1, 11)]
 
 
@@ -365,8 +365,8 @@ def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
         ("champion", "no weights are shipped for 'champion'"),
         ("champoin", "'champoin' is neither a run's folder nor a network: did you mean 'champion'?"),
         ("runs/absent", "expected a folder that `sepnet train` made, or a network with trained weights"),
-        ("empty", "'empty' is no run"),
-        ("file", "'file' is no run"),
+        ("empty", "'empty' is not a run"),
+        ("file", "'file' is not a run"),
         ("RUN --data cifar11", "unknown dataset 'cifar11': did you mean 'cifar10'"),
         ("RUN --validation train", "validation is 'train'"),
         ("RUN --device abacus", "device is 'abacus'"),

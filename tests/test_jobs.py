@@ -187,7 +187,7 @@ def test_a_comparison_takes_up_its_runs_and_passes_over_broken_ones(
     again = sepnet.compare(other, tiny, patterns(), epochs=1, out=tmp_path)
     notices = capsys.readouterr().err
     assert notices.count("reusing the finished run") == 2
-    assert f"passing over {broken}" in notices
+    assert f"skipping {broken}" in notices
     assert again.to_dict() == first.to_dict()
     assert "by the assignment: tiny" in str(again)
 

@@ -289,7 +289,7 @@ def _damage(tmp_path: Path) -> dict[str, bytes]:
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
     for name, content in _damage(tmp_path).items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(SepnetError, match=rf"{name}' (is no image|cannot be read)") as caught:
+        with pytest.raises(SepnetError, match=rf"{name}' (is not an image|cannot be read)") as caught:
             read_image(tmp_path / name, SHAPE)
         assert "\n" not in str(caught.value)
 
@@ -366,13 +366,13 @@ def test_predict_for_reading(trained: Path, folder: Path, capsys: Captured) -> N
         ("champion good.png", "no weights are shipped for 'champion'"),
         ("champoin good.png", "did you mean 'champion'?"),
         ("RUN", "IMAGE|FOLDER"),
-        ("RUN absent.png", "'absent.png' is no file and no folder"),
-        ("RUN empty", "folder 'empty' holds no image"),
-        ("RUN good.png text.png", "'text.png' is no image in a format that Pillow reads"),
+        ("RUN absent.png", "'absent.png' is neither a file nor a folder"),
+        ("RUN empty", "folder 'empty' contains no images"),
+        ("RUN good.png text.png", "'text.png' is not an image in a format that Pillow reads"),
         ("RUN good.png short.png", "image 'short.png' cannot be read"),
         ("RUN .", "image 'short.png' cannot be read"),
-        ("RUN pipe", "'pipe' is no file and no folder"),
-        ("RUN link.png", "'link.png' is no file and no folder"),
+        ("RUN pipe", "'pipe' is neither a file nor a folder"),
+        ("RUN link.png", "'link.png' is neither a file nor a folder"),
         ("RUN good.png --top 0", "top is 0: expected at least 1"),
         ("RUN good.png --top many", "--top"),
         ("RUN good.png --device abacus", "device is 'abacus'"),

@@ -363,7 +363,7 @@ def test_the_report_says_each_rule_measure_and_layer() -> None:
         for violation in result.violations:
             assert f"{violation.layer}: {violation.reason}" in text
     assert text.splitlines()[0] == "base breaks the rules 'assignment'"
-    assert text.count("BROKEN") == 3
+    assert text.count("FAIL") == 3
 
 
 def test_notes_are_in_the_text() -> None:

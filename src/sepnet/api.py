@@ -46,7 +46,7 @@ RUNS = Path("runs")
 
 
 def summary(network: str | nn.Module, *, image_shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Anatomy:
-    """Return a network's layers: output size, receptive field, jump, parameters and MACs of each.
+    """Return a network's layers: output size, receptive field, total stride, parameters and MACs of each.
 
     Args:
         network: a name, ``path/to/file.py:name``, or a module.
@@ -152,7 +152,7 @@ def train(
         out: the folder of runs.
         resume: go on with the run in ``out/name``; what is not given is as that run has it, and ``epochs`` may
             be more than it had.
-        reuse: where ``out`` holds a run of this very configuration, take it up, finished or broken off, and say so.
+        reuse: where ``out`` holds a run of this very configuration, reuse it, finished or not.
 
     Raises:
         SepnetError: a value or name is wrong, the loss is not finite, or a file cannot be written.
@@ -213,7 +213,7 @@ def compare(
 ) -> Comparison:
     """Check the challenger, train both networks on the same data, and judge.
 
-    Runs of the same configuration that lie under ``out`` are taken up, finished or not. A :class:`Run`, or a run's
+    Runs of the same configuration that lie under ``out`` are reused, finished or not. A :class:`Run`, or a run's
     folder, in the place of a network is judged as it is.
 
     Args:

@@ -24,7 +24,7 @@ from sepnet.verdict import Verdict, judge, require_same_images
 
 VERDICT = "verdict.json"
 SCORED_ON = {
-    "test": "the test images after each epoch, which is the assignment's protocol; choose nothing by it",
+    "test": "the test images after each epoch, which is the assignment's protocol; do not select models by it",
     "holdout": "training images held out",
 }
 
@@ -113,7 +113,7 @@ def compare(
     anatomies = [start.anatomy for start in starts]
     report = check(anatomies[1], rules)
     if not report.kept:
-        notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it all the same")
+        notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it anyway")
     sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
     verdict = judge(sides[0].runs, sides[1].runs)
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
@@ -182,7 +182,7 @@ def to_text(comparison: Comparison) -> str:
     table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     names = base.anatomy.network, challenger.anatomy.network
     verdict, rules = comparison.verdict, comparison.rules
-    judged = f"{names[1]} keeps them" if rules.kept else f"{names[1]} BREAKS them: {', '.join(rules.broken)}"
+    judged = f"{names[1]} keeps them" if rules.kept else f"{names[1]} breaks them: {', '.join(rules.broken)}"
     seeds = " (of seed 0)" if len(base.runs) > 1 else ""
     lines = [
         *table,

@@ -202,7 +202,7 @@ def _confusion_table(evaluation: Evaluation) -> list[str]:
     lines = [" ".join(f"{cell:>{width}}" for cell in row) for row in rows]
     labels = [" " * len(names[0]), *names]
     table = [f"{label} {line}" for label, line in zip(labels, lines, strict=True)]
-    return ["images by class (rows) and answer (columns)", *table]
+    return ["confusion matrix: true class (rows), predicted class (columns)", *table]
 
 
 def _commonest_confusions(evaluation: Evaluation) -> list[str]:
@@ -215,7 +215,7 @@ def _commonest_confusions(evaluation: Evaluation) -> list[str]:
     ]
     pairs.sort(key=lambda pair: -pair[0])
     lines = [f"{names[true]}  {names[answer]}  {count:>7,}" for count, true, answer in pairs[:COMMONEST]]
-    return ["commonest mistakes: class, answer, images (all are in --format json)", *lines]
+    return ["most frequent confusions: true class, predicted class, images (all of them with --format json)", *lines]
 
 
 def _row_names(evaluation: Evaluation) -> list[str]:

@@ -241,7 +241,7 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
             _trained(job, run)
         return run
     else:
-        notice(f"resuming the broken-off run {run.path} after epoch {len(run.history)}")
+        notice(f"resuming the unfinished run {run.path} after epoch {len(run.history)}")
     train_run(job, run)
     return run
 

@@ -2,7 +2,9 @@
 
 import builtins
 import functools
+import shutil
 import sys
+import textwrap
 import unicodedata
 from typing import TextIO
 
@@ -20,7 +22,30 @@ def printable(text: str) -> str:
 
 def notice(text: str) -> None:
     """Print a line, or several, to standard error at once; to a notebook's output, where that is a red box."""
-    print("\n".join(map(printable, text.split("\n"))), file=_stream(), flush=True)
+    stream = _stream()
+    print(fitted("\n".join(map(printable, text.split("\n"))), stream), file=stream, flush=True)
+
+
+def fitted(text: str, stream: TextIO) -> str:
+    """Return a text whose lines, on a terminal, end between words where they would not fit; elsewhere the text."""
+    return wrapped(text, shutil.get_terminal_size().columns) if stream.isatty() else text
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return a text with longer lines than ``width`` broken between words, never in one, and indented."""
+    return "\n".join(
+        part
+        for line in text.split("\n")
+        for part in textwrap.wrap(
+            line,
+            max(width, 20),
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        or [""]
+    )
 
 
 def _stream() -> TextIO:

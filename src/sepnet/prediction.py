@@ -131,11 +131,11 @@ def _find(source: Source) -> list[Path | Image.Image]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise SepnetError(f"'{path}' is no file and no folder: expected an image, or a folder of them")
+        raise SepnetError(f"'{path}' is neither a file nor a folder: expected an image, or a folder of them")
     suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in _formats()}
     files = sorted(file for file in _walk(path) if file.suffix.lower() in suffixes)
     if not files:
-        raise SepnetError(f"folder '{path}' holds no image: expected files such as .png or .jpg in it or below")
+        raise SepnetError(f"folder '{path}' contains no images: expected files such as .png or .jpg in it or below")
     return list(files)
 
 
@@ -187,7 +187,7 @@ def read_image(source: Path | Image.Image, shape: Sequence[int]) -> tuple[Tensor
     except SepnetError:
         raise
     except UnidentifiedImageError:
-        raise SepnetError(f"'{_name(source)}' is no image in a format that Pillow reads: leave it out") from None
+        raise SepnetError(f"'{_name(source)}' is not an image in a format that Pillow reads: leave it out") from None
     except Image.DecompressionBombError:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise SepnetError(f"'{_name(source)}' has more than {limit:,} pixels: make it smaller first") from None

@@ -118,9 +118,9 @@ class Report:
         verdict = "keeps" if self.kept else "breaks"
         lines = [f"{self.network} {verdict} the rules '{self.name}'"]
         for result in self.results:
-            lines.append(f"{'kept  ' if result.kept else 'BROKEN'}  {result.rule}: {result.measured}")
-            lines += [f"          {violation.layer}: {violation.reason}" for violation in result.violations]
-            lines += [f"          note: {note}" for note in result.notes]
+            lines.append(f"{'pass' if result.kept else 'FAIL'}  {result.rule}: {result.measured}")
+            lines += [f"        {violation.layer}: {violation.reason}" for violation in result.violations]
+            lines += [f"        note: {note}" for note in result.notes]
         return "\n".join(lines)
 
 
@@ -197,7 +197,7 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
 
 
 def _judge_parameters(anatomy: Anatomy, rules: Rules) -> Result:
-    split = f" ({anatomy.trainable:,} trainable and {anatomy.non_trainable:,} not)"
+    split = f" ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)"
     heaviest = max(anatomy.layers, key=lambda layer: layer.trainable + layer.non_trainable)
     blamed = Violation(layer=heaviest.name, reason=f"holds most, {heaviest.trainable + heaviest.non_trainable:,}")
     return _below("parameters", anatomy.parameters, rules.parameters_below, blamed, detail=split)

@@ -149,7 +149,7 @@ class Run:
         path = Path(path)
         file = path / CONFIG
         if not file.is_file():
-            raise SepnetError(f"'{path}' is no run: expected a folder with a {CONFIG}, as `sepnet train` makes")
+            raise SepnetError(f"'{path}' is not a run: expected a folder with a {CONFIG}, as `sepnet train` makes")
         return Run(path, RunConfig.from_toml(_read_text(file), source=str(file)))
 
     @staticmethod
@@ -167,7 +167,7 @@ class Run:
                 if run.config.identity(auto=auto) == wanted and (run.finished or run.config.device == config.device):
                     found.append((run.finished, run.config.identity() == config.identity(), len(run.history), run))
             except SepnetError as error:
-                notice(f"passing over {file.parent}: {error}")
+                notice(f"skipping {file.parent}: {error}")
         return max(found, key=lambda entry: entry[:3])[3] if found else None
 
     @contextlib.contextmanager

@@ -182,6 +182,6 @@ def _note_differences(run: Run, dataset: Dataset, validation: str) -> None:
     if dataset.name != config.data:
         notice(f"run {run.path} was trained on {config.data} and is evaluated on {dataset.name}")
     elif dataset.fingerprint() != config.data_sha256:
-        notice(f"{dataset.name} is no longer as it was when run {run.path} was trained: its images have changed")
+        notice(f"{dataset.name} has changed since run {run.path} was trained")
     if validation == "holdout" != config.validation:
         notice(f"run {run.path} was trained with no images held out: these may be among those it was trained on")

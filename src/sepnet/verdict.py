@@ -69,8 +69,9 @@ class McNemar:
         """Return the judgement in words, of the networks of these names."""
         return (
             f"{_better(self.winner, base, challenger)}: last epochs differ by {100 * self.difference:+.2f} points on "
-            f"{self.images:,} images, {self.only_challenger_right} to {self.only_base_right} where one alone is "
-            f"right, McNemar's exact p = {self.p_value:.2g} (of these two trained models, not of their recipes)"
+            f"{self.images:,} images; only {challenger} right on {self.only_challenger_right:,} images, only {base} on "
+            f"{self.only_base_right:,}; McNemar's exact p = {self.p_value:.2g} (of these two trained models, not of "
+            "their recipes)"
         )
 
 

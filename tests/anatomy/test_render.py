@@ -7,6 +7,7 @@ from torch import nn
 
 from sepnet.anatomy import Layer, to_json, to_markdown, to_text, trace
 from sepnet.networks import NETWORKS, build
+from sepnet.notices import wrapped
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -24,7 +25,7 @@ def test_text_keeps_to_its_width_and_cuts_no_number(network: str, width: int) ->
 def test_text_shows_share_and_totals() -> None:
     text = to_text(trace(build("published"), name="published"))
     assert "74×74 100%" in text
-    assert "parameters: 96,009 (93,865 trainable, 2,144 other)" in text
+    assert "parameters: 96,009 (93,865 trainable, 2,144 non-trainable)" in text
 
 
 def test_json_is_the_documents_form() -> None:
@@ -61,3 +62,24 @@ def test_markdown_has_one_line_a_layer() -> None:
 def test_share_of_the_image_is_clipped_per_axis() -> None:
     layer: Layer = trace(nn.Sequential(nn.Conv2d(3, 4, (9, 3), padding=(4, 0))), (3, 6, 12)).layers[0]
     assert layer.share_of((3, 6, 12)) == pytest.approx(3 / 12)
+
+
+@pytest.mark.parametrize("width", [20, 40, 50, 60, 80])
+def test_no_word_is_broken_in_a_narrow_terminal(width: int) -> None:
+    named = nn.Sequential()
+    named.add_module("a_stem_with_a_rather_long_name", nn.Conv2d(3, 8, 3))
+    named.add_module("head", nn.Sequential(nn.Flatten(), nn.Linear(8 * 30 * 30, 10)))
+    anatomy = trace(named, (3, 32, 32))
+    shown = to_text(anatomy, width)
+    for layer in anatomy.layers:
+        assert layer.name in shown
+        assert f"{layer.macs:,}" in shown.split() or f"{layer.macs:,}" in shown
+    assert all(len(line) <= width or len(line.split()) == 1 for line in shown.splitlines())
+
+
+def test_sentences_are_broken_between_words() -> None:
+    text = "  champion is better: only champion right on 1,373 images, see results/a-rather-long-path/verdict.json"
+    for width in (20, 30, 60, 200):
+        shown = wrapped(text, width)
+        assert shown.split() == text.split()
+        assert all(len(line) <= width or len(line.split()) == 1 for line in shown.splitlines())

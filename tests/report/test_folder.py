@@ -235,7 +235,7 @@ def test_an_interrupted_report_leaves_the_old_one(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("report nowhere", "'nowhere' is no run"),
+        ("report nowhere", "'nowhere' is not a run"),
         ("report runs/tiny-0 runs/tiny-0", "is given twice"),
         ("report runs/tiny-0 runs/tiny-0/../tiny-0", "is given twice"),
         ("report runs/tiny-0 runs/other-0 runs/other-1", "1 runs against 2"),

@@ -206,7 +206,7 @@ def test_a_run_cannot_be_resumed_as_another(tmp_path: Path) -> None:
         _train(tmp_path, name="run", resume=True, lr=0.3, epochs=4)
     with pytest.raises(SepnetError, match="has network 'tiny', this would have 'Sequential'"):
         sepnet.train(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), patterns(), out=tmp_path, name="run", resume=True)
-    with pytest.raises(SepnetError, match="is no run"):
+    with pytest.raises(SepnetError, match="is not a run"):
         _train(tmp_path, name="absent", resume=True)
 
 

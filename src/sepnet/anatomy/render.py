@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sepnet.anatomy.anatomy import Anatomy, Layer
+from sepnet.notices import wrapped
 
 Column = tuple[str, Callable[[Layer], str]]
 
@@ -45,13 +46,28 @@ def to_text(anatomy: Anatomy, width: int = 100) -> str:
     """Return the anatomy as a plain table at most ``width`` characters wide, without colour.
 
     Beside the receptive field stands the share of the image that it covers. Where the width does not hold all
-    columns, the jump goes first, then the split of the parameters; then name and kind share a column and fold.
+    columns, the total stride goes first, then the split of the parameters; then name and kind share a column; narrower
+    still, each layer has lines of its own. No word is broken.
     """
     table = next((table for table in _tables(anatomy) if _width_of(table) <= width), None)
-    if table is None:
-        *_, table = _tables(anatomy)
-    lines = [_heading(anatomy), "", *_print(table, width).splitlines(), "", *_totals(anatomy)]
-    return "\n".join(line.rstrip() for line in lines)
+    layers = _stacked(anatomy) if table is None else _print(table, width).splitlines()
+    head, totals = (wrapped("\n".join(lines), width) for lines in ([_heading(anatomy)], _totals(anatomy)))
+    body = wrapped("\n".join(layers), width) if table is None else "\n".join(layers)
+    return "\n".join(line.rstrip() for line in [head, "", *body.splitlines(), "", *totals.splitlines()])
+
+
+def _stacked(anatomy: Anatomy) -> list[str]:
+    """Return each layer in lines of its own, where no table is narrow enough."""
+    lines = []
+    for layer in anatomy.layers:
+        output = _times(layer.output) if layer.output else "–"
+        parameters = layer.trainable + layer.non_trainable
+        lines += [
+            f"{layer.name} {layer.kind}",
+            f"  output {output}, receptive field {' '.join(_field(layer, anatomy).split())}",
+            f"  parameters {parameters:,}, MACs {layer.macs:,}",
+        ]
+    return lines
 
 
 def _columns(anatomy: Anatomy) -> list[Column]:
@@ -60,21 +76,21 @@ def _columns(anatomy: Anatomy) -> list[Column]:
         ("kind", lambda layer: layer.kind),
         ("output", lambda layer: _times(layer.output) if layer.output else "–"),
         ("receptive field", lambda layer: _field(layer, anatomy)),
-        ("jump", lambda layer: _times(layer.jump)),
+        ("total stride", lambda layer: _times(layer.jump)),
         ("trainable", lambda layer: f"{layer.trainable:,}"),
-        ("other", lambda layer: f"{layer.non_trainable:,}"),
+        ("non-trainable", lambda layer: f"{layer.non_trainable:,}"),
         ("MACs", lambda layer: f"{layer.macs:,}"),
     ]
 
 
 def _tables(anatomy: Anatomy) -> list[Table]:
     """Return the same table from the widest to the narrowest, whose first column folds."""
-    name, kind, output, field, jump, trainable, other, macs = _columns(anatomy)
+    name, kind, output, field, stride, trainable, non_trainable, macs = _columns(anatomy)
     parameters: Column = ("parameters", lambda layer: f"{layer.trainable + layer.non_trainable:,}")
     both: Column = ("layer", lambda layer: f"{layer.name} {layer.kind}")
     choices = [
-        [name, kind, output, field, jump, trainable, other, macs],
-        [name, kind, output, field, trainable, other, macs],
+        [name, kind, output, field, stride, trainable, non_trainable, macs],
+        [name, kind, output, field, trainable, non_trainable, macs],
         [name, kind, output, field, parameters, macs],
         [both, output, field, parameters, macs],
     ]
@@ -86,7 +102,7 @@ def _table(columns: list[Column], anatomy: Anatomy) -> Table:
     for header, _ in columns:
         words = header in ("layer", "kind")
         table.add_column(
-            header.replace(" ", "\n"),
+            header.replace(" ", "\n").replace("-", "-\n"),
             justify="left" if words else "right",
             overflow="fold" if words else "ellipsis",
             no_wrap=not words,
@@ -121,7 +137,8 @@ def _heading(anatomy: Anatomy) -> str:
 def _totals(anatomy: Anatomy) -> list[str]:
     peak = anatomy.peak_activation
     return [
-        f"parameters: {anatomy.parameters:,} ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} other)",
+        f"parameters: {anatomy.parameters:,} "
+        f"({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)",
         f"MACs: {anatomy.macs:,} an image",
         f"peak activation: {peak.values:,} values, at layer {peak.layer}",
     ]

@@ -15,6 +15,7 @@ from sepnet.cli.options import (
     image_shape,
     only_results,
     print_json,
+    print_text,
 )
 from sepnet.cli.train import RECIPES, DeviceOption, PrecisionOption
 
@@ -40,12 +41,12 @@ def command(
     validation_images: Annotated[
         int, typer.Option(min=1, help="Images to validate on after each epoch; CIFAR-10's by default.")
     ] = 10_000,
-    seconds: Annotated[float, typer.Option(help="Time to measure for, warm-up included.")] = 20.0,
+    seconds: Annotated[float, typer.Option(help="How long to measure, warm-up included.")] = 20.0,
     form: FormatOption = TextOrJson.text,
 ) -> None:
-    """Measure how fast this machine trains a network, and tell how long a recipe will take.
+    """Measure how fast this machine trains a network, and estimate how long a recipe takes.
 
-    On random images, which are as fast as others: no dataset is needed. Nothing is written.
+    Uses random images, so no dataset is needed. Nothing is written.
     """
     from sepnet import api
 
@@ -66,4 +67,4 @@ def command(
     if form is TextOrJson.json:
         print_json(speed.to_dict())
     else:
-        print(speed)
+        print_text(speed)

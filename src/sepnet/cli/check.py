@@ -11,6 +11,7 @@ from sepnet.cli.options import (
     image_shape,
     only_results,
     print_json,
+    print_text,
 )
 
 
@@ -22,7 +23,7 @@ def command(
     channels: ChannelsOption = 3,
     classes: ClassesOption = 10,
 ) -> int:
-    """Judge a network by rules; exit 0 if it keeps them, 1 if it breaks one, 2 if it could not be judged.
+    """Check a network against rules; exit 0 if it passes, 1 if it breaks one, 2 if it could not be checked.
 
     The assignment's rules: depthwise separable convolutions only, batch norm, dropout with rates in (0, 0.5],
     fewer than 100,000 parameters.
@@ -34,5 +35,5 @@ def command(
     if form is TextOrJson.json:
         print_json(report.to_dict())
     else:
-        print(report)
+        print_text(report)
     return 0 if report.kept else 1

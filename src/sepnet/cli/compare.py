@@ -14,6 +14,7 @@ from sepnet.cli.options import (
     TrustOption,
     only_results,
     print_json,
+    print_text,
 )
 from sepnet.cli.train import (
     RECIPES,
@@ -70,7 +71,7 @@ def command(
     precision: PrecisionOption = None,
     validation: ValidationOption = None,
     out: OutOption = Path("runs"),
-    report: Annotated[bool, typer.Option(help="Write a report, too: README, pictures, notebook.")] = True,
+    report: Annotated[bool, typer.Option(help="Also write a report: README, pictures, notebook.")] = True,
     trust: TrustOption = False,
     fail_unless_better: Annotated[
         bool,
@@ -81,10 +82,10 @@ def command(
     ] = False,
     form: FormatOption = TextOrJson.text,
 ) -> int:
-    """Check the challenger, train both networks on the same data, say who won, and write a report.
+    """Check the challenger, train both networks on the same data, report which is better, and write a report.
 
-    Either may be the folder of a finished run, which is then judged as it is. Runs of the same configuration
-    under --out are taken up, finished or broken off, so a comparison that was stopped goes on when called again.
+    Either may be the folder of a finished run, which is then used as it is. Runs of the same configuration
+    under --out are reused, finished or not, so a comparison that was stopped continues when called again.
     """
     from sepnet import api
     from sepnet.training.recipe import parse_settings
@@ -112,7 +113,7 @@ def command(
             trust=trust,
         )
     if form is TextOrJson.text:
-        print(comparison, flush=True)
+        print_text(comparison)
     path = None
     try:
         if report:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.completion import complete_networks
-from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json
+from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json, print_text
 
 RunArgument = Annotated[
     str,
@@ -16,10 +16,10 @@ RunArgument = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute; the run's unless given.")
+    str | None, typer.Option(metavar="auto|cpu|cuda", help="Device to compute on; the run's unless given.")
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(metavar="auto|bf16|fp32", help="Of products; the run's unless given.")
+    str | None, typer.Option(metavar="auto|bf16|fp32", help="Arithmetic precision; the run's unless given.")
 ]
 
 
@@ -42,7 +42,7 @@ def command(
     trust: TrustOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
-    """Judge a trained network: accuracy, loss, calibration, each class, and the confusion of classes.
+    """Evaluate a trained network: accuracy, loss, calibration, scores per class, and confusion matrix.
 
     On the images that the run was scored on this gives the run's own last accuracy. The calibration error is the
     expected one, over 15 bins of confidence (Guo et al. 2017).
@@ -54,4 +54,4 @@ def command(
     if form is TextOrJson.json:
         print_json(evaluation.to_dict())
     else:
-        print(evaluation)
+        print_text(evaluation)

@@ -12,16 +12,14 @@ from sepnet.notices import notice
 
 
 class ExportFormat(StrEnum):
-    """Of which framework the file is."""
+    """What the file is for."""
 
     keras = "keras"
 
 
 def command(
     run: RunArgument,
-    form: Annotated[
-        ExportFormat, typer.Option("--format", help="Of which framework the file is.")
-    ] = ExportFormat.keras,
+    form: Annotated[ExportFormat, typer.Option("--format", help="Target format.")] = ExportFormat.keras,
     out: Annotated[
         Path | None,
         typer.Option(

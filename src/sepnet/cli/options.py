@@ -11,6 +11,7 @@ import typer
 
 from sepnet.cli.completion import NETWORKS, complete_networks
 from sepnet.errors import SepnetError
+from sepnet.notices import fitted
 
 NETWORK_HELP = f"{', '.join(NETWORKS)}, or your own as path/to/file.py:name."
 
@@ -74,3 +75,8 @@ def only_results() -> Iterator[None]:
 def print_json(value: Any) -> None:
     """Print plain values as JSON on standard output."""
     print(json.dumps(value, indent=2))
+
+
+def print_text(result: object) -> None:
+    """Print a result for a person at once; on a terminal no word is broken at its edge."""
+    print(fitted(str(result), sys.stdout), flush=True)

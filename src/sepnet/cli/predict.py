@@ -20,16 +20,16 @@ def command(
             help="Image files in any format that Pillow reads, and folders: all images in and below them.",
         ),
     ],
-    top: Annotated[int, typer.Option(help="How many classes to name, the likeliest first.")] = 5,
+    top: Annotated[int, typer.Option(help="How many classes to show, the most likely first.")] = 5,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out files that cannot be read, with a notice for each.")
+        bool, typer.Option("--skip-broken", help="Skip files that cannot be read, with a notice for each.")
     ] = False,
     trust: TrustOption = False,
     form: TableFormatOption = TableFormat.text,
 ) -> None:
-    """Tell the likeliest classes of images, and the probabilities that a trained network gives them.
+    """Classify images: the most likely classes and their probabilities.
 
     Images of another size are cropped about the centre to the network's shape and resized (Lanczos). Hidden files
     in a folder are left out. Nothing is printed before all images have been read. As CSV, each class of each image

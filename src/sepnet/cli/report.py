@@ -14,7 +14,7 @@ def command(
         typer.Argument(
             metavar="RUN...",
             help="Folders of finished runs: of one network or of several, one or more seeds each. The first one's "
-            "network is what the others are measured by.",
+            "network is the baseline.",
         ),
     ],
     rules: RulesOption = "assignment",
@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Write README, pictures and executed notebook of finished runs; print the report's folder.
 
-    A report that is in the folder already is replaced, once the new one is whole.
+    An existing report in the folder is replaced once the new one is complete.
     """
     from sepnet import api
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import TableFormat, TableFormatOption, print_json
+from sepnet.cli.options import TableFormat, TableFormatOption, print_json, print_text
 
 
 def command(
@@ -25,4 +25,4 @@ def command(
     elif form is TableFormat.csv:
         print(to_csv(rows), end="")
     else:
-        print(to_text(rows))
+        print_text(to_text(rows))

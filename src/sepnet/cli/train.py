@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.completion import complete_datasets, complete_fields, complete_recipes
-from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json
+from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json, print_text
 
 DataOption = Annotated[
     str, typer.Option(metavar="cifar10|sample", help="The dataset.", autocompletion=complete_datasets)
@@ -14,18 +14,18 @@ DataOption = Annotated[
 RECIPES = "published|champion|short|FILE.toml"
 DeviceOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|cpu|cuda", help="Where to train; auto takes a GPU if there is one."),
+    typer.Option(metavar="auto|cpu|cuda", help="Device to train on; auto uses a GPU if there is one."),
 ]
 PrecisionOption = Annotated[
     str | None,
-    typer.Option(metavar="auto|bf16|fp32", help="Of products; auto is bf16 where the processor computes in it."),
+    typer.Option(metavar="auto|bf16|fp32", help="Arithmetic precision; auto is bf16 where the processor supports it."),
 ]
 ValidationOption = Annotated[
     str | None,
     typer.Option(
         metavar="test|holdout",
         help="Score after each epoch on the test images, as the assignment does, or on a tenth of the training "
-        "images held out: the only one to choose anything by. Default: test.",
+        "images held out (holdout), which is the one to select models by. Default: test.",
     ),
 ]
 SettingsOption = Annotated[
@@ -37,7 +37,7 @@ SettingsOption = Annotated[
         autocompletion=complete_fields,
     ),
 ]
-OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that runs are kept in.")]
+OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")]
 
 
 def command(
@@ -60,31 +60,31 @@ def command(
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
     lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
     settings: SettingsOption = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random; 0 unless given.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed [default: 0].")] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     validation: ValidationOption = None,
     name: Annotated[
         str | None,
-        typer.Option(help="Of the run's folder, NETWORK-DATA unless given; a taken one gets a number."),
+        typer.Option(help="Name of the run's folder; NETWORK-DATA unless given. If it is taken, a number is added."),
     ] = None,
     out: OutOption = Path("runs"),
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run of that name; --epochs may be more than it had."),
+        typer.Option("--resume", help="Resume the run of that name; --epochs may be raised."),
     ] = False,
     reuse: Annotated[
         bool,
-        typer.Option("--reuse", help="Take up a run of this very configuration under --out, if there is one."),
+        typer.Option("--reuse", help="Reuse a run of exactly this configuration under --out, if there is one."),
     ] = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Train a network on a dataset by a recipe into a run folder.
 
-    Ctrl-C saves and stops; a run stopped in any way goes on with --resume to the same final weights.
+    Ctrl-C saves and stops. A run that was stopped in any way can be resumed with --resume, to the same final weights.
     """
     from sepnet import api
-    from sepnet.training.recipe import VALIDATIONS, parse_settings
+    from sepnet.training.recipe import parse_settings
 
     with only_results():
         run = api.train(
@@ -108,9 +108,9 @@ def command(
     if form is TextOrJson.json:
         print_json({"run": str(run.path), **result})
     else:
-        images = VALIDATIONS[result["validation"]]
-        print(
-            f"{run.path}: {100 * result['final_accuracy']:.2f} % of the {images} right after epoch "
-            f"{result['epochs']}, at best {100 * result['best_accuracy']:.2f} % after epoch {result['best_epoch']}, "
+        images = "test" if result["validation"] == "test" else "held-out"
+        print_text(
+            f"{run.path}: {images} accuracy {100 * result['final_accuracy']:.2f} % after epoch "
+            f"{result['epochs']}, best {100 * result['best_accuracy']:.2f} % after epoch {result['best_epoch']}, "
             f"in {result['seconds']:,.0f} s"
         )
