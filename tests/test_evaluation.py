@@ -243,7 +243,7 @@ def test_other_images_are_said_to_be_others(tmp_path: Path, capsys: Captured) ->
         sepnet.evaluate(run, data, network=tiny(), **options)
         return capsys.readouterr().err
 
-    assert "its images have changed" in said(patterns(seed=1))
+    assert "has changed since run" in said(patterns(seed=1))
     assert "trained on patterns and is evaluated on others" in said(replace(patterns(), name="others"))
     assert "trained with no images held out" in said(patterns(), validation="holdout")
     held_out = sepnet.train(tiny, patterns(), RECIPE, validation="holdout", out=tmp_path, device="cpu")

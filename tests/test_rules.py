@@ -262,7 +262,7 @@ def test_moving_statistics_count_against_the_limit() -> None:
     model = nn.Sequential(nn.BatchNorm2d(25), nn.Flatten(), nn.Linear(25, 3996, bias=False))
     result = _one(model, image=(25, 1, 1), parameters_below=100_000)
     assert not result.kept
-    assert "99,950 trainable and 50 not" in result.measured
+    assert "99,950 trainable, 50 non-trainable" in result.measured
 
 
 def test_frozen_parameters_count_against_the_limit() -> None:

@@ -215,7 +215,7 @@ def _commonest_confusions(evaluation: Evaluation) -> list[str]:
     ]
     pairs.sort(key=lambda pair: -pair[0])
     lines = [f"{names[true]}  {names[answer]}  {count:>7,}" for count, true, answer in pairs[:COMMONEST]]
-    return ["most frequent confusions: true class, predicted class, images (all of them with --format json)", *lines]
+    return ["most frequent confusions: true class, prediction, images (all: --format json)", *lines]
 
 
 def _row_names(evaluation: Evaluation) -> list[str]:
