@@ -72,7 +72,7 @@ def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
 
 def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
-    (folder / "runs/small-sample/result.json").unlink()
+    (folder / "runs/small-sample/manifest.json").unlink()
     capsys.readouterr()
     assert run(f"compare runs/small-sample net.py:larger {OPTIONS} --out other".split()) == 2
     assert "is not finished" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from sepnet.runs import Run
 from sepnet.trained import find_run
 from sepnet.training.recipe import Recipe
 from tests.cli_support import train_small
-from tests.training.support import CLASSES, patterns, tiny
+from tests.training.support import CLASSES, patterns, tiny, unseal
 
 RECIPE = Recipe(name="test", epochs=2, batch_size=50, lr=0.1)
 CHAMPION = Path(__file__).parents[1] / "results" / "champion-cifar10"
@@ -282,8 +282,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
 
     run, stranger = (sepnet.train(make, patterns(), RECIPE, out=tmp_path) for make in (tiny, other))
+    unseal(run.path)
     shutil.copy(stranger.path / "weights.safetensors", run.path)
-    with pytest.raises(SepnetError, match="are not of network 'tiny'"):
+    with pytest.raises(SepnetError, match="it is of another network"):
         sepnet.evaluate(run, patterns(), network=tiny())
 
 
@@ -372,7 +373,7 @@ def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
         ("RUN --device abacus", "device is 'abacus'"),
         ("RUN --precision fp8", "precision is 'fp8'"),
         ("", "RUN|NETWORK"),
-        ("broken", "'broken/weights.safetensors' is not a safetensors file"),
+        ("broken", "'broken/weights.safetensors' is not as it was"),
         ("unfinished", "is not finished"),
     ],
 )
@@ -391,7 +392,7 @@ def test_a_mistake_is_one_line_and_exit_2(
     shutil.copytree(trained, tmp_path / "broken")
     (tmp_path / "broken" / "weights.safetensors").write_bytes(b"broken")
     shutil.copytree(trained, tmp_path / "unfinished")
-    (tmp_path / "unfinished" / "result.json").unlink()
+    (tmp_path / "unfinished" / "manifest.json").unlink()
     assert command(["evaluate", "--trust", *arguments.replace("RUN", str(trained)).split()]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

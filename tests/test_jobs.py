@@ -14,6 +14,7 @@ from sepnet import jobs
 from sepnet.errors import SepnetError
 from sepnet.networks import build, fingerprint
 from sepnet.runs import Run
+from sepnet.training.prepare import pixel_statistics
 from sepnet.training.recipe import Recipe, load_recipe
 from tests.training.support import CLASSES, patterns, tiny
 
@@ -86,18 +87,20 @@ def test_runs_of_other_images_weights_or_lengths_are_not_taken_up(tmp_path: Path
     assert found(tiny, patterns(), epochs=2) is None
 
 
-def test_what_the_machine_chose_does_not_tell_runs_apart(tmp_path: Path) -> None:
+def test_what_the_machine_chose_does_not_tell_runs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run made elsewhere: its pixels' mean differs in the last digits, and `auto` was another precision there."""
-    run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path, precision="bf16", device="cpu")
-    elsewhere = replace(run.config, mean=tuple(mean * (1 + 1e-15) for mean in run.config.mean))
-    assert elsewhere.mean != run.config.mean
-    run.write_config(elsewhere)
+    mean, std = pixel_statistics(patterns().train.images, RECIPE)
+    elsewhere = tuple(value * (1 + 1e-15) for value in mean)
+    with monkeypatch.context() as patched:
+        patched.setattr("sepnet.jobs.pixel_statistics", lambda *_: (elsewhere, std))
+        run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path, precision="bf16", device="cpu")
+    assert run.config.mean == elsewhere != tuple(mean)
     for asked, found in (("auto", True), ("bf16", True), ("fp32", False)):
         job = jobs.prepare(tiny, patterns(), RECIPE, precision=asked)
         job = replace(job, config=replace(job.config, precision="fp32" if asked == "auto" else asked))
         assert (Run.find(tmp_path, job.config, auto=job.auto) is not None) == found
     resumed = sepnet.train(tiny, patterns(), out=tmp_path, resume=True, epochs=2)
-    assert (resumed.path, resumed.config.mean, resumed.config.precision) == (run.path, elsewhere.mean, "bf16")
+    assert (resumed.path, resumed.config.mean, resumed.config.precision) == (run.path, elsewhere, "bf16")
     with pytest.raises(SepnetError, match="it has precision 'bf16', this would have 'fp32'"):
         sepnet.train(tiny, patterns(), out=tmp_path, resume=True, precision="fp32")
 
@@ -208,6 +211,6 @@ def test_load_refuses_what_is_not_finished_or_has_changed(tmp_path: Path) -> Non
         sepnet.load(run.path)
     with pytest.raises(SepnetError, match="has changed since"):
         sepnet.load(run, nn.Linear(2, 2))
-    (run.path / "result.json").unlink()
-    with pytest.raises(SepnetError, match="is not finished, 1 of 1 epochs are done"):
+    (run.path / "manifest.json").unlink()
+    with pytest.raises(SepnetError, match=r"is not finished, without manifest\.json, .* 1 of 1 epochs are done"):
         sepnet.load(run, tiny())

@@ -17,7 +17,7 @@ from sepnet.notices import printable
 from sepnet.runs import Run
 from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, train_small
-from tests.training.support import patterns, tiny
+from tests.training.support import patterns, seal, tiny
 
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)
 MARK = "owned"
@@ -47,6 +47,7 @@ def bundle(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def _name(run: Path, network: str) -> None:
     opened = Run.open(run)
     opened.write_config(replace(opened.config, network=network))
+    seal(run)
 
 
 VERBS = {
@@ -130,9 +131,11 @@ def test_a_terminal_is_told_nothing_by_names(bundle: Path, capsys: Captured) -> 
     config, anatomy = bundle / "run/config.toml", bundle / "run/anatomy.json"
     texts = config.read_text(), anatomy.read_text()
     config.write_text(texts[0].replace('"cat"', '"\\u001b[2Jcat"'))
+    seal(bundle / "run")
     assert run_cli(["evaluate", "bundle/run"]) == 2
     config.write_text(texts[0])
     anatomy.write_text(texts[1].replace('"name": "', '"name": "\\u001b[2J'))
+    seal(bundle / "run")
     assert run_cli(["compare", "bundle/run", "bundle/run"]) == 2
     (bundle / "run").rename(bundle / ESCAPE)
     assert run_cli(["evaluate", f"bundle/{ESCAPE}"]) == 2

@@ -281,10 +281,12 @@ def _run(
     """Write a run whose final network has the first ``right`` answers right and all others wrong."""
     answers = torch.tensor([label if place < right else (label + 1) % 3 for place, label in enumerate(labels)])
     run = Run.create(folder, name, config)
-    run.write_history(_history(history or [0.0, right / len(labels)]))
+    logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
+    *epochs, last = _history(history or [0.0, right / len(labels)])
+    loss = float(torch.nn.functional.cross_entropy(logits, torch.tensor(labels)))
+    run.write_history([*epochs, replace(last, val_loss=loss)])
     if finished:
-        logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
-        run.write_outcome({"weight": torch.zeros(1)}, logits, torch.tensor(labels), seconds=1.5)
+        run.write_outcome({"weight": torch.zeros(1)}, logits, torch.tensor(labels))
     return run
 
 
@@ -339,7 +341,9 @@ def test_an_unfinished_run_is_not_judged(tmp_path: Path, side: int) -> None:
 
 def test_a_run_that_was_given_more_epochs_is_not_judged(tmp_path: Path) -> None:
     done, extended = _run(tmp_path, "done", 4), _run(tmp_path, "extended", 4)
-    extended.extend(3)
+    (extended.path / "manifest.json").unlink()
+    recipe = replace(extended.config.recipe, epochs=3)
+    extended.write_config(replace(extended.config, recipe=recipe, extended_from=(2,)))
     with pytest.raises(SepnetError, match="extended' is not finished"):
         judge([done], [extended])
 

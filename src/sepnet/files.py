@@ -44,7 +44,7 @@ def open_regular(path: str | Path, *, follow_links: bool = True) -> BinaryIO:
             os.close(descriptor)
             raise
     except FileNotFoundError:
-        raise SepnetError(f"'{path}' does not exist") from None
+        raise SepnetError(f"'{path}' could not be read: there is no such file") from None
     except (OSError, ValueError) as error:  # a ValueError, where the name holds a null byte
         raise SepnetError(f"'{path}' could not be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -78,6 +78,11 @@ def read_text(path: str | Path, *, follow_links: bool = True) -> str:
         raise SepnetError(f"'{path}' is not text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
+def exists(path: Path) -> bool:
+    """Whether anything bears this name: a file, a folder, a pipe, a link to nowhere."""
+    return os.path.lexists(path)
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, a crash or a full disk sees the old content or the new, never a part.
 
@@ -106,6 +111,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, for good.
+
+    Raises:
+        SepnetError: the system refused.
+
+    """
+    try:
+        path.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise SepnetError(f"'{path}' could not be removed: {error.strerror or error}") from error
 
 
 def remove_partial_files(folder: Path) -> None:

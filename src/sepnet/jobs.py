@@ -18,6 +18,7 @@ from sepnet.errors import SepnetError
 from sepnet.kernels.native import native
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
+from sepnet.run_config import DEVICES
 from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
 from sepnet.training.fitting import fitting_recipe, require_smaller
@@ -29,7 +30,6 @@ from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe,
 Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
 
-DEVICES = ("cpu", "cuda")
 DEFAULT_DATA = "sample"
 HIGHEST_SEED = 2**63 - 1
 """The largest integer of TOML."""
@@ -111,6 +111,8 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
     """
     run.network = job.network
     with run.lock():
+        if Run.open(run.path).config != run.config:
+            raise SepnetError(f"run '{run.path}' was changed by another process: start again")
         if epochs is not None:
             run.extend(epochs)
         if run.finished:
@@ -118,7 +120,7 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
             return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
-            describe(run, model)
+            describe(run, model, anew=True)
         if job.keeps_size:
             notice(f"{run.config.network} takes no smaller images: all have their own size from the start")
         trainer = Trainer(model, job.dataset, run)
@@ -264,6 +266,11 @@ def reopen(
     data_name = data.name if isinstance(data, Dataset) else data or DEFAULT_DATA
     run = Run.open(out / (name or _join_name(network_name(network), data_name, **options)))
     had = run.config
+    if network_name(network) != had.network:  # first of all, as another network's recipe and weights differ, too
+        raise SepnetError(
+            f"run '{run.path}' differs: it has network '{had.network}', this would have '{network_name(network)}'; "
+            "start a new run under another --name"
+        )
     options = {name: value for name, value in options.items() if value != "auto"}
     settings = {
         "seed": had.seed,

@@ -10,6 +10,7 @@ from sepnet.errors import SepnetError
 from sepnet.export import keras_definition
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.runs import Run
+from sepnet.tensors import require_alike
 from sepnet.training.prepare import apply_norm_settings
 
 
@@ -20,25 +21,22 @@ def load_weights(model: nn.Module, run: Run) -> nn.Module:
         SepnetError: the weights are missing, or are of another network.
 
     """
-    try:
-        model.load_state_dict(run.weights())
-    except RuntimeError as error:
-        raise SepnetError(
-            f"the weights of run '{run.path}' are not of network '{run.config.network}': train the run again"
-        ) from error
+    weights = run.weights()
+    require_alike(weights, model.state_dict(), source=f"the weights of run {run.path}")
+    model.load_state_dict(weights)
     return model.eval()
 
 
-def describe(run: Run, model: nn.Module | None = None, *, trust: bool = False) -> None:
+def describe(run: Run, model: nn.Module | None = None, *, trust: bool = False, anew: bool = False) -> None:
     """Let the run's folder say what its network is, unless it does: its anatomy, and its definition in Keras.
 
-    If ``model`` is not given, the network is built; see :func:`rebuild`.
+    If ``model`` is not given, the network is built; see :func:`rebuild`. ``anew`` replaces what the folder says.
 
     Raises:
         SepnetError: it cannot be built, or cannot be read.
 
     """
-    if run.anatomy is not None and run.definition is not None:
+    if not anew and run.anatomy is not None and run.definition is not None:
         return
     if model is None:
         model = rebuild(run, trust=trust)

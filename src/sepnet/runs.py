@@ -1,32 +1,32 @@
 """The run directory, and the only code that knows its file names."""
 
 import contextlib
-import itertools
 import json
-import tomllib
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from sepnet import environment
 from sepnet.anatomy import Anatomy
 from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
-from sepnet.files import write_atomically
-from sepnet.notices import notice, printable
-from sepnet.settings import check_type
-from sepnet.training.checkpoint import to_plain
-from sepnet.training.history import Epoch, best, from_csv, to_csv, to_log
-from sepnet.training.recipe import VALIDATIONS, Recipe, recipe_from_dict
+from sepnet.files import exists, read_file, read_text, remove_file, remove_partial_files, write_atomically
+from sepnet.folders import create_folder, numbered
+from sepnet.manifest import MANIFEST, verify_manifest, write_manifest
+from sepnet.notices import notice, notice_once
+from sepnet.outcome import derive_figures, require_figures, require_logits
+from sepnet.run_config import RunConfig
+from sepnet.settings import parse_json
+from sepnet.tensors import pack_tensors, unpack_tensors
+from sepnet.training import checkpoint
+from sepnet.training.history import Epoch, from_csv, to_csv, to_log
+
+__all__ = ["Run", "RunConfig", "numbered"]
 
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
@@ -38,74 +38,12 @@ LOGITS = "logits.safetensors"
 RESULT = "result.json"
 ANATOMY = "anatomy.json"
 DEFINITION = "definition.py"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything that determines a run but the machine. Two runs of one :meth:`identity` are the same run."""
-
-    network: str
-    fingerprint: str
-    """Of the network's layers; see ``networks.fingerprint``."""
-    data: str
-    data_sha256: str
-    """Of the images and labels, training and validation; see ``Dataset.fingerprint``."""
-    validation: str
-    """``test`` or ``holdout``: what the validation figures were measured on."""
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    """Subtracted from, and divided out of, pixels in 0 … 1."""
-    seed: int
-    device: str
-    precision: str
-    initial_weights: str = ""
-    """SHA-256 of the weights that training started from, where a module was given; empty where the seed drew them."""
-    extended_from: tuple[int, ...] = ()
-    """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
-    recipe: Recipe
-
-    def __post_init__(self) -> None:
-        for text in (self.network, self.data, self.device, self.precision, self.recipe.name, *self.classes):
-            if isinstance(text, str) and printable(text) != text:
-                raise SepnetError(f"the name '{printable(text)}' holds a control character: expected printable ones")
-
-    def identity(self, *, auto: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
-        """Return what says whether two runs are the same: what a person set, the data's hash, the fingerprint.
-
-        Not among it are ``mean`` and ``std``, which follow from the data, nor the fields named in ``auto``, of
-        ``device`` and ``precision``: those that were left to the machine.
-        """
-        left_out = {"mean", "std", *auto}
-        return tuple((field.name, getattr(self, field.name)) for field in fields(self) if field.name not in left_out)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "recipe": self.recipe.to_dict()}
-
-    def to_toml(self) -> str:
-        """Return the configuration as TOML."""
-        return tomli_w.dumps(self.to_dict())
-
-    @staticmethod
-    def from_toml(text: str, *, source: str) -> "RunConfig":
-        """Return the configuration written by :meth:`to_toml`."""
-        try:
-            values: dict[str, Any] = tomllib.loads(text)
-            for name in ("classes", "image_shape", "mean", "std", "extended_from"):
-                values[name] = tuple(values[name])
-            values["recipe"] = recipe_from_dict(values["recipe"], source=source)
-            config = RunConfig(**values)
-        except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-            raise SepnetError(f"'{source}' is not the configuration of a run ({error}): start a new run") from error
-        for field in fields(config):
-            if field.type in (str, int, tuple[str, ...]):
-                check_type(f"{source}: {field.name}", getattr(config, field.name), field.type)
-        if config.validation not in VALIDATIONS:
-            raise SepnetError(f"{source}: validation is '{config.validation}': expected {' or '.join(VALIDATIONS)}")
-        return config
+FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT, ANATOMY, DEFINITION)
+"""All that a run's folder holds of its own, beside the manifest that seals a finished one."""
+OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION)
+"""What may be deleted: the first serves to train more epochs, the others are made anew."""
+SEALED_BY = "sealed_by"
+"""The key of a result that says that its run is finished when it has a manifest, and not before."""
 
 
 class Run:
@@ -124,60 +62,108 @@ class Run:
 
     @staticmethod
     def create(out: Path, name: str, config: RunConfig) -> "Run":
-        """Make the folder ``out/name``, or ``out/name-2`` and so on where it is taken."""
-        if Path(name).name != name or name in ("", "..") or not name.isprintable():
-            shown = name.encode("utf-8", "backslashreplace").decode()
-            raise SepnetError(f"run name '{shown}' is not a folder name: expected printable characters without '/'")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            path = _make_folder(out, name)
-        except OSError as error:
-            raise SepnetError(
-                f"run folder '{out / name}' could not be made: {error.strerror}; choose another --out"
-            ) from error
-        run = Run(path, config)
-        try:
-            run.write_config(config)
-        except SepnetError:
-            path.rmdir()
-            raise
-        return run
+        """Make the folder ``out/name``, or ``out/name-2`` and so on where it is taken; an empty one is not."""
+        return Run(create_folder(out, name, {CONFIG: config.to_toml()}), config)
 
     @staticmethod
     def open(path: str | Path) -> "Run":
-        """Return the run in an existing folder."""
-        path = Path(path)
+        """Return the run in an existing folder; a finished one is checked first, as by :meth:`verify`."""
+        run = Run._read(Path(path))
+        run.verify()
+        return run
+
+    @staticmethod
+    def _read(path: Path) -> "Run":
         file = path / CONFIG
-        if not file.is_file():
+        if not exists(file):
             raise SepnetError(f"'{path}' is not a run: expected a folder with a {CONFIG}, as `sepnet train` makes")
-        return Run(path, RunConfig.from_toml(_read_text(file), source=str(file)))
+        return Run(path, RunConfig.from_toml(read_text(file, follow_links=False), source=str(file)))
 
     @staticmethod
     def find(out: Path, config: RunConfig, *, auto: Collection[str] = ()) -> "Run | None":
         """Return a run of the same :meth:`RunConfig.identity` under ``out``, or None.
 
         A finished one comes first, then one of this very device and precision, then the longest. One that was broken
-        off on another device is not gone on with.
+        off on another device is not gone on with. What cannot be read is skipped, with a notice.
+
+        Raises:
+            SepnetError: the only such run is damaged.
+
         """
         wanted = config.identity(auto=auto)
-        found = []
+        found, damaged = [], []
         for file in sorted(out.glob(f"*/{CONFIG}")):
+            if file.parent.name.startswith("."):
+                continue
             try:
-                run = Run.open(file.parent)
-                if run.config.identity(auto=auto) == wanted and (run.finished or run.config.device == config.device):
-                    found.append((run.finished, run.config.identity() == config.identity(), len(run.history), run))
+                run = Run._read(file.parent)
             except SepnetError as error:
                 notice(f"skipping {file.parent}: {error}")
+                continue
+            try:
+                if run.config.identity(auto=auto) == wanted and (run.finished or run.config.device == config.device):
+                    run.verify()
+                    found.append((run.finished, run.config.identity() == config.identity(), len(run.history), run))
+            except SepnetError as error:
+                damaged.append(error)
+        if damaged and not found:
+            raise damaged[0]
         return max(found, key=lambda entry: entry[:3])[3] if found else None
+
+    def verify(self) -> None:
+        """Check a finished run: its files by their manifest, and its figures by one another.
+
+        Raises:
+            SepnetError: a file is missing, has changed or contradicts another; it is named.
+
+        """
+        if exists(self.path / MANIFEST):
+            verify_manifest(self.path, FILES, optional=OPTIONAL)
+        if not self.finished:
+            return
+        if not self.sealed:
+            notice_once(
+                f"run {self.path} has no {MANIFEST}, as it was made by an older version: its figures are checked by "
+                f"one another only; `Run.open(…).seal()` seals it"
+            )
+        self._verify_figures()
+
+    def _verify_figures(self) -> None:
+        history, epochs = self.history, self.config.recipe.epochs
+        if len(history) != epochs:
+            raise SepnetError(
+                f"'{self.path / HISTORY}' has {len(history)} epochs, the finished run {epochs}: "
+                "restore it, or train the run again"
+            )
+        source = str(self.path / RESULT)
+        require_figures(self._read_json(RESULT), history, self.config.validation, source=source)
+        if exists(self.path / LOG) and self._read_text(LOG) != to_log(history, epochs):
+            raise SepnetError(f"'{self.path / LOG}' is not the log of '{HISTORY}' beside it: restore it")
+        if exists(self.path / LOGITS):
+            self.logits()
+
+    def seal(self) -> None:
+        """Write the manifest of a finished run's files, as a run of an older version has none."""
+        with self.lock():
+            self.verify()
+            self.require_finished()
+            write_manifest(self.path, FILES)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run against other processes."""
+        """Hold the run against other processes, and remove what killed ones left half-written."""
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise SepnetError(f"run '{self.path}' is being trained by another process: wait for it") from None
+        except OSError as error:
+            raise SepnetError(f"'{lock.lock_file}' could not be locked: {error.strerror}; remove it") from error
+        try:
+            remove_partial_files(self.path)
+            yield
+        finally:
+            lock.release()
 
     def write_config(self, config: RunConfig) -> None:
         """Set the configuration."""
@@ -185,17 +171,23 @@ class Run:
         write_atomically(self.path / CONFIG, config.to_toml())
 
     def extend(self, epochs: int) -> None:
-        """Let the run go on to more epochs, and record it."""
-        if epochs < self.config.recipe.epochs:
+        """Let the run go on to more epochs, and record it; call it under the lock.
+
+        The manifest goes first: from then on, and whenever the process is killed, the run is an unfinished one.
+        """
+        before = self.config.recipe.epochs
+        if epochs < before:
+            raise SepnetError(f"run '{self.path}' has {before} epochs, --epochs is {epochs}: expected as many or more")
+        if epochs == before:
+            return
+        if self.finished and self._state() is None:
             raise SepnetError(
-                f"run '{self.path}' has {self.config.recipe.epochs} epochs, --epochs is {epochs}: "
-                "expected as many or more"
+                f"run '{self.path}' has no {CHECKPOINT}, from which it would go on: restore it, or start a new run"
             )
-        if epochs > self.config.recipe.epochs:
-            before = self.config.recipe.epochs
-            self.note_session({"extended": {"from_epochs": before, "to_epochs": epochs}})
-            recipe = replace(self.config.recipe, epochs=epochs)
-            self.write_config(replace(self.config, recipe=recipe, extended_from=(*self.config.extended_from, before)))
+        remove_file(self.path / MANIFEST)
+        recipe = replace(self.config.recipe, epochs=epochs)
+        self.write_config(replace(self.config, recipe=recipe, extended_from=self.config.epochs_planned))
+        self.note_session({"extended": {"from_epochs": before, "to_epochs": epochs}})
 
     def note_session(self, values: dict[str, Any]) -> None:
         """Append to the record of the machines and moments at which the run was worked on."""
@@ -205,18 +197,47 @@ class Run:
     @property
     def sessions(self) -> list[dict[str, Any]]:
         """What :meth:`note_session` recorded."""
-        return list(self._read_json(ENVIRONMENT).get("sessions", []))
+        sessions = self._read_json(ENVIRONMENT).get("sessions", [])
+        if not (isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)):
+            raise SepnetError(f"'{self.path / ENVIRONMENT}' holds no list of sessions: delete it")
+        return sessions
 
     @property
     def history(self) -> list[Epoch]:
-        """The epochs done so far."""
-        file = self.path / HISTORY
-        if not file.is_file():
+        """The epochs done so far: of an unfinished run, those that its checkpoint goes on from."""
+        state = None if self.finished else self._state()
+        return self._recorded_history() if state is None else state.history
+
+    def _recorded_history(self) -> list[Epoch]:
+        if not exists(self.path / HISTORY):
+            if self.finished:
+                raise SepnetError(f"'{self.path / HISTORY}' is missing: restore it, or train the run again")
             return []
+        return from_csv(self._read_text(HISTORY), source=str(self.path / HISTORY))
+
+    def _state(self) -> checkpoint.State | None:
+        content = self.read_checkpoint()
+        if content is None:
+            return None
+        return checkpoint.read(content, self.config, source=str(self.checkpoint_path))[0]
+
+    def require_history(self, history: list[Epoch]) -> None:
+        """Raise if the folder records epochs beyond those that training is about to go on from; rewrite it else."""
         try:
-            return from_csv(_read_text(file))
-        except (KeyError, TypeError, ValueError) as error:
-            raise SepnetError(f"'{file}' is not the history of a run ({error}): train the run again") from error
+            recorded = self._recorded_history()
+        except SepnetError as error:
+            if not history:
+                raise
+            notice(f"{error}; it is written anew from the checkpoint")
+            recorded = []
+        if len(recorded) > len(history):
+            found = f"goes on after epoch {len(history)}" if history else "is missing"
+            raise SepnetError(
+                f"run '{self.path}' has {len(recorded)} epochs in {HISTORY}, and its {CHECKPOINT} {found}: "
+                "restore the checkpoint, or start a new run"
+            )
+        if recorded or history:
+            self.write_history(history)
 
     def write_history(self, history: list[Epoch]) -> None:
         """Write the history and the log of the epochs done so far."""
@@ -230,46 +251,44 @@ class Run:
 
     def read_checkpoint(self) -> bytes | None:
         """Return the resumable state, or None before the first."""
-        return self.checkpoint_path.read_bytes() if self.checkpoint_path.is_file() else None
+        return read_file(self.checkpoint_path, follow_links=False) if exists(self.checkpoint_path) else None
 
     def write_checkpoint(self, content: bytes) -> None:
         """Set the resumable state."""
         write_atomically(self.checkpoint_path, content)
 
-    def write_outcome(self, weights: dict[str, Tensor], logits: Tensor, labels: Tensor, seconds: float) -> None:
-        """Write the final weights, the logits ``(N, classes)`` on the validation images, and the result."""
+    def write_outcome(self, weights: dict[str, Tensor], logits: Tensor, labels: Tensor) -> None:
+        """Write the final weights, the logits ``(N, classes)`` on the validation images, the result, and the seal."""
         epochs = str(self.config.recipe.epochs)
-        write_atomically(self.path / WEIGHTS, save_tensors(to_plain(weights), {"epochs": epochs}))
+        write_atomically(self.path / WEIGHTS, pack_tensors(weights, {"epochs": epochs}))
         tensors = {"logits": logits.float(), "labels": labels}
-        write_atomically(self.path / LOGITS, save_tensors(to_plain(tensors), {"validation": self.config.validation}))
-        history = self.history
+        write_atomically(self.path / LOGITS, pack_tensors(tensors, {"validation": self.config.validation}))
         result = {
-            "epochs": len(history),
-            "validation": self.config.validation,
-            "final_accuracy": history[-1].val_accuracy,
-            "best_accuracy": best(history).val_accuracy,
-            "best_epoch": best(history).epoch,
-            "seconds": round(seconds, 2),
+            **derive_figures(self.history, self.config.validation),
             "peak_memory_mib": environment.peak_memory_mib(),
+            SEALED_BY: MANIFEST,
         }
         write_atomically(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+        write_manifest(self.path, FILES)
 
     def write_network(self, anatomy: Anatomy, definition: str) -> None:
         """Write what the network is: its anatomy, and its definition in Keras."""
-        write_atomically(self.path / ANATOMY, anatomy_file.dump(anatomy))
-        write_atomically(self.path / DEFINITION, definition)
+        contents = {ANATOMY: anatomy_file.dump(anatomy).encode(), DEFINITION: definition.encode()}
+        if self.sealed:  # the seal first: a file that it names may be missing, one that it does not name may not be
+            write_manifest(self.path, FILES, more=contents)
+        for name, content in contents.items():
+            write_atomically(self.path / name, content)
 
     @property
     def anatomy(self) -> Anatomy | None:
         """The network's layers, or None where :meth:`write_network` has not been called."""
         file = self.path / ANATOMY
-        return anatomy_file.load(_read_text(file), source=str(file)) if file.is_file() else None
+        return anatomy_file.load(self._read_text(ANATOMY), source=str(file)) if exists(file) else None
 
     @property
     def definition(self) -> str | None:
         """The network in Keras, or None where :meth:`write_network` has not been called."""
-        file = self.path / DEFINITION
-        return _read_text(file) if file.is_file() else None
+        return self._read_text(DEFINITION) if exists(self.path / DEFINITION) else None
 
     @property
     def log(self) -> str:
@@ -282,24 +301,40 @@ class Run:
         if not self.finished:
             return {}
         result = self._read_json(RESULT)
-        for key in ("final_accuracy", "best_accuracy", "best_epoch", "seconds"):
-            if not isinstance(result.get(key), int | float):
-                raise SepnetError(f"'{self.path / RESULT}' has no number as {key}: train the run again")
+        require_figures(result, self.history, self.config.validation, source=str(self.path / RESULT))
+        result.pop(SEALED_BY, None)
         return result
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the run has a manifest, which is the last file that a finished one gets."""
+        return exists(self.path / MANIFEST)
 
     @property
     def finished(self) -> bool:
         """Whether all epochs of the configuration are done and saved."""
-        return bool(self._read_json(RESULT).get("epochs") == self.config.recipe.epochs)
+        if self.sealed or not exists(self.path / RESULT):
+            return self.sealed
+        result = self._read_json(RESULT)  # of an older version, which made no manifest, or of one half-finished
+        return SEALED_BY not in result and bool(result.get("epochs") == self.config.recipe.epochs)
+
+    @property
+    def diverged(self) -> str:
+        """What ended the last session, where the loss or a weight was no longer finite; else empty."""
+        return str(self.sessions[-1].get("diverged", "")) if self.sessions else ""
 
     def require_finished(self) -> None:
         """Raise unless the run is finished."""
-        if not self.finished:
-            epochs = self.config.recipe.epochs
-            raise SepnetError(
-                f"run '{self.path}' is not finished, {len(self.history)} of {epochs} epochs are done: "
-                "resume it with `sepnet train … --resume`"
-            )
+        if self.finished:
+            return
+        if self.diverged:
+            raise SepnetError(f"run '{self.path}' is not finished: {self.diverged}")
+        done, epochs = len(self.history), self.config.recipe.epochs
+        saved = f"without {MANIFEST}, the last file that a finished run gets, " if done == epochs else ""
+        raise SepnetError(
+            f"run '{self.path}' is not finished, {saved}{done} of {epochs} epochs are done: "
+            "resume it with `sepnet train … --resume`"
+        )
 
     @property
     def seconds(self) -> float:
@@ -312,10 +347,12 @@ class Run:
 
     def logits(self) -> tuple[Tensor, Tensor]:
         """Return the final logits ``(N, classes)`` on the validation images, and their labels ``(N,)``."""
-        tensors = self._read_tensors(LOGITS)
-        if not {"logits", "labels"} <= tensors.keys():
-            raise SepnetError(f"'{self.path / LOGITS}' holds no logits and labels: train the run again")
-        return tensors["logits"], tensors["labels"]
+        tensors, source = self._read_tensors(LOGITS), str(self.path / LOGITS)
+        if tensors.keys() != {"logits", "labels"}:
+            raise SepnetError(f"'{source}' holds no logits and labels: train the run again")
+        logits, labels = tensors["logits"], tensors["labels"]
+        require_logits(logits, labels, self.config, self.history[-1], source=source)
+        return logits, labels
 
     def correct(self) -> Tensor:
         """Return which validation images ``(N,)`` the final network classifies right."""
@@ -324,47 +361,15 @@ class Run:
 
     def _read_tensors(self, name: str) -> dict[str, Tensor]:
         file = self.path / name
-        if not file.is_file():
+        if not exists(file):
             raise SepnetError(
                 f"run '{self.path}' has no {name}, which every finished run gets: train it to its end, or take a copy "
                 "that has it"
             )
-        try:
-            return load_tensors(file.read_bytes())
-        except SafetensorError as error:
-            raise SepnetError(f"'{file}' is not a safetensors file ({error}): train the run again") from error
+        return unpack_tensors(read_file(file, follow_links=False), source=str(file))[0]
+
+    def _read_text(self, name: str) -> str:
+        return read_text(self.path / name, follow_links=False)
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        if not file.is_file():
-            return {}
-        try:
-            values: dict[str, Any] = json.loads(_read_text(file))
-        except ValueError as error:
-            raise SepnetError(f"'{file}' is not JSON ({error}): train the run again") from error
-        if not isinstance(values, dict):
-            raise SepnetError(f"'{file}' holds no JSON object: train the run again")
-        return values
-
-
-def _make_folder(out: Path, name: str) -> Path:
-    """Make ``out/name``, or ``out/name-2`` and so on where it is taken; two processes get two folders."""
-    for path in numbered(out / name):
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            return path
-    raise AssertionError("there is no last number")
-
-
-def numbered(path: Path) -> Iterator[Path]:
-    """Yield ``path``, then the same with ``-2``, ``-3`` and so on."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.name}-{number}")
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise SepnetError(f"'{file}' is not text ({error.reason}): train the run again") from error
+        return parse_json(self._read_text(name), f"'{self.path / name}'") if exists(self.path / name) else {}

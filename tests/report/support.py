@@ -1,8 +1,10 @@
 """What the tests of reports share: runs of tiny networks, and finished runs without any training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -31,17 +33,31 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 
 
 def finished_run(
-    out: Path, network: str, right: int, *, seed: int = 0, recipe: Recipe | None = None, history: Sequence[float] = ()
+    out: Path,
+    network: str,
+    right: int,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    history: Sequence[float] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> Run:
-    """Write a finished run whose network answers the first ``right`` of 8 images right and all others wrong."""
+    """Write a finished run whose network answers the first ``right`` of 8 images right and all others wrong.
+
+    ``changes`` replace fields of its configuration; its folder is called by ``network`` all the same.
+    """
     accuracies = [*history, right / len(LABELS)]
     recipe = replace(recipe or Recipe(), epochs=len(accuracies))
-    run = Run.create(out, f"{network}-{seed}", replace(CONFIG, network=network, seed=seed, recipe=recipe))
+    run = Run.create(
+        out, f"{network}-{seed}", replace(CONFIG, **{"network": network, "seed": seed, "recipe": recipe, **changes})
+    )
     run_network.describe(run, tiny())
-    run.write_history([_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)])
     answers = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
-    run.write_outcome({"weight": torch.zeros(1)}, logits, LABELS, seconds=1.5)
+    epochs = [_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)]
+    loss = float(torch.nn.functional.cross_entropy(logits, LABELS, label_smoothing=recipe.label_smoothing))
+    run.write_history([*epochs[:-1], replace(epochs[-1], val_loss=loss)])
+    run.write_outcome({"weight": torch.zeros(1)}, logits, LABELS)
     return run
 
 

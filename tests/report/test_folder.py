@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -16,11 +15,10 @@ import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
 from sepnet.report import kernel
-from sepnet.runs import Run
 from sepnet.training.recipe import Recipe, load_recipe
 from tests.cli_support import Captured
 from tests.report.support import finished_run
-from tests.training.support import patterns, tiny
+from tests.training.support import patterns, tiny, unseal
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +95,7 @@ def test_images_that_have_changed_are_not_shown(folder: Path, capsys: Captured) 
 
 
 def test_what_was_held_out_is_said_to_be(folder: Path) -> None:
-    one = finished_run(Path("runs"), "tiny", 5)
-    one.write_config(replace(one.config, validation="holdout"))
+    one = finished_run(Path("runs"), "tiny", 5, changes={"validation": "holdout"})
     path = sepnet.write_report(one)
     assert "Scored on training images held out." in (path / "README.md").read_text()
     cells = nbformat.read(path / "assignment.ipynb", as_version=4)
@@ -151,6 +148,7 @@ def test_another_comparison_has_a_report_of_its_own(folder: Path) -> None:
 
 def test_a_run_without_its_answers_is_left_as_it_is(folder: Path, capsys: Captured) -> None:
     one = finished_run(Path("runs"), "tiny", 5)
+    unseal(one.path)
     for name in ("logits.safetensors", "anatomy.json", "definition.py"):
         (one.path / name).unlink()
     before = sorted(one.path.iterdir())
@@ -164,8 +162,8 @@ HOSTILE = "<script>alert(1)</script> **|` # Owned"
 
 def test_names_are_shown_and_not_obeyed(folder: Path) -> None:
     """A stranger's run may be called anything: Markdown renders it as text."""
-    one = finished_run(Path("runs"), "tiny", 5)
-    one.write_config(replace(one.config, network=HOSTILE, classes=(HOSTILE, "b", "c"), precision=HOSTILE))
+    one = finished_run(Path("runs"), "tiny", 5, changes={"network": HOSTILE, "classes": (HOSTILE, "b", "c")})
+    unseal(one.path)
     (one.path / "definition.py").write_text("```\n\n<img src=x onerror=alert(2)>\n````\n")
     path = sepnet.write_report(one)
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render((path / "README.md").read_text())
@@ -177,8 +175,7 @@ def test_names_are_shown_and_not_obeyed(folder: Path) -> None:
 
 
 def test_commands_survive_names_with_spaces_and_quotes(folder: Path) -> None:
-    one = finished_run(Path("my runs; touch owned"), "it's", 5)
-    one.write_config(replace(one.config, network="champion", data="sample"))
+    one = finished_run(Path("my runs; touch owned"), "it's", 5, changes={"network": "champion", "data": "sample"})
     text = (sepnet.write_report(one, out="my report") / "README.md").read_text()
     for command in text.split("```sh\n")[1].split("```")[0].splitlines():
         words = shlex.split(command)
@@ -249,11 +246,9 @@ def test_mistakes_are_one_line(arguments: str, message: str, folder: Path, capsy
     finished_run(Path("runs"), "tiny", 5)
     finished_run(Path("runs"), "other", 5)
     finished_run(Path("runs"), "other", 5, seed=1)
-    (finished_run(Path("more"), "tiny", 5).path).rename("runs/elsewhere")
+    (finished_run(Path("more"), "tiny", 5, changes={"data": "others"}).path).rename("runs/elsewhere")
     (finished_run(Path("more"), "tiny", 5).path).rename("runs/unfinished")
-    elsewhere = Run.open(Path("runs/elsewhere"))
-    elsewhere.write_config(replace(elsewhere.config, data="others"))
-    Path("runs/unfinished/result.json").unlink()
+    Path("runs/unfinished/manifest.json").unlink()
     assert run(arguments.split()) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -288,9 +283,9 @@ def test_write_is_all_or_nothing_on_a_full_disk(folder: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("environment.json", "[]", "environment.json' holds no JSON object"),
-        ("result.json", "[]", "result.json' holds no JSON object"),
-        ("result.json", '{"epochs": 1}', "has no number as final_accuracy"),
+        ("environment.json", "[]", "environment.json' is []: expected a JSON object"),
+        ("result.json", "[]", "result.json' is []: expected a JSON object"),
+        ("result.json", '{"epochs": 1}', "validation is None, and test by the run's history"),
         ("config.toml", ("seed = 0", 'seed = "__import__"'), "seed is '__import__': expected a whole number"),
         ("config.toml", ('validation = "test"', 'validation = "all"'), "validation is 'all': expected test or holdout"),
         ("config.toml", ('network = "tiny"', "network = 3"), "network is 3: expected a text"),
@@ -300,6 +295,7 @@ def test_a_damaged_run_is_one_line(
     folder: Path, capsys: Captured, file: str, content: str | tuple[str, str], message: str
 ) -> None:
     one = finished_run(Path("runs"), "tiny", 5)
+    unseal(one.path)
     path = one.path / file
     path.write_text(content if isinstance(content, str) else path.read_text().replace(*content))
     assert run(["report", str(one.path)]) == 2
@@ -310,5 +306,6 @@ def test_a_damaged_run_is_one_line(
 
 def test_a_session_that_says_little_is_enough(folder: Path) -> None:
     one = finished_run(Path("runs"), "tiny", 5)
+    unseal(one.path)
     (one.path / "environment.json").write_text('{"sessions": [{"time": "noon"}]}')
     assert "the last begun noon" in (sepnet.write_report(one) / "README.md").read_text()

@@ -26,7 +26,7 @@ from sepnet.report.listing import listing
 from sepnet.runs import Run
 from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
-from tests.training.support import patterns, tiny
+from tests.training.support import patterns, seal, tiny
 
 COMPARE = (
     "compare net.py:small net.py:Residual --epochs 2 --base-recipe quick.toml --recipe quick.toml "
@@ -254,6 +254,7 @@ def test_a_strangers_code_is_not_run(copy: Path) -> None:
         (copy / f"bundle/{name}.py").write_text(code)
     opened = Run.open("bundle/run")
     opened.write_config(replace(opened.config, network="evil.py:small"))
+    seal(opened.path)
     done = subprocess.run(
         [sys.executable, "-P", "-m", "sepnet", "report", "run"],
         cwd=copy / "bundle",

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
+from sepnet.anatomy.anatomy import Anatomy
 from sepnet.errors import SepnetError
 from sepnet.notices import printable
+from sepnet.settings import parse_json, to_settings
 
 
 def dump(anatomy: Anatomy) -> str:
@@ -23,30 +24,20 @@ def load(text: str, *, source: str) -> Anatomy:
 
     """
     try:
-        values: dict[str, Any] = json.loads(text)
-        if any(printable(name) != name for name in _texts(values)):
-            raise ValueError("a name holds a control character")
-        return Anatomy(
-            network=values["network"],
-            input=tuple(values["input"]),
-            layers=tuple(Layer(**_tuples(layer)) for layer in values["layers"]),
-            convolutions=tuple(Convolution(**_tuples(convolution)) for convolution in values["convolutions"]),
-            peak_activation=Peak(**values["peak_activation"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        anatomy = to_settings(Anatomy, parse_json(text, f"'{source}'"), source=f"'{source}'")
+        if any(printable(name) != name for name in _texts(asdict(anatomy))):
+            raise SepnetError("a name holds a control character")
+        return anatomy
+    except SepnetError as error:
         raise SepnetError(
             f"'{source}' is not the anatomy of a run ({error}): delete it, and it is made anew from the network"
         ) from error
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in values read from JSON, keys left out."""
+    """Yield all texts in plain values, keys left out."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, dict | list):
+    elif isinstance(value, dict | list | tuple):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,17 +1,21 @@
-"""The resumable state of a training: tensors and a little JSON in one safetensors file."""
+"""The resumable state of a training: tensors, a little JSON and the run's configuration in one safetensors file."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from sepnet.errors import SepnetError, first_line
-from sepnet.training.history import Epoch
+from sepnet.run_config import RunConfig
+from sepnet.settings import parse_json, shown, to_settings
+from sepnet.tensors import pack_tensors, require_alike, unpack_tensors
+from sepnet.training.history import Epoch, require_in_order
+
+CONFIG = "config"
+STATE = "state"
+OPTIMIZER = "optimizer"
 
 
 @dataclass(kw_only=True)
@@ -26,51 +30,69 @@ class State:
     history: list[Epoch] = field(default_factory=list)
 
 
-def pack(state: State, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> bytes:
-    """Return the state, the modules' tensors under their names, and the optimizer's, as safetensors bytes."""
+def pack(state: State, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, config: RunConfig) -> bytes:
+    """Return the state, the modules' tensors under their names, the optimizer's, and whose they are, as bytes."""
     tensors = {
         f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
     }
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items() if value is not None}
-    return save_tensors(to_plain(tensors), {"state": json.dumps(asdict(state))})
+        tensors |= {f"{OPTIMIZER}.{index}.{key}": value for key, value in values.items() if value is not None}
+    return pack_tensors(tensors, {CONFIG: config.to_toml(), STATE: json.dumps(asdict(state))})
 
 
-def unpack(content: bytes, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, *, source: str) -> State:
+def read(content: bytes, config: RunConfig, *, source: str) -> tuple[State, dict[str, Tensor]]:
+    """Return the state and the tensors that :func:`pack` wrote for this run, now or before it was extended.
+
+    Raises:
+        SepnetError: the content is not such a file, is damaged, or belongs to another run; ``source`` is named.
+
+    """
+    tensors, metadata = unpack_tensors(content, source=source)
+    if CONFIG in metadata:  # older versions did not write it
+        name = config.difference_of_origin(RunConfig.from_toml(metadata[CONFIG], source=source))
+        if name is not None:
+            raise SepnetError(f"'{source}' belongs to another run, of another {name}: restore the run's own")
+    if STATE not in metadata:
+        raise SepnetError(f"'{source}' does not hold the state of a training: start a new run")
+    state = to_settings(State, parse_json(metadata[STATE], f"'{source}'"), source=f"'{source}'")
+    require_in_order(state.history, source=source)
+    if not (state.epoch == len(state.history) <= config.recipe.epochs and state.step >= 0):
+        raise SepnetError(
+            f"'{source}' is at epoch {shown(state.epoch)}, step {shown(state.step)}, with {len(state.history)} "
+            f"epochs of {config.recipe.epochs} in its history: start a new run"
+        )
+    return state, tensors
+
+
+def unpack(
+    content: bytes,
+    modules: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    config: RunConfig,
+    *,
+    source: str,
+) -> State:
     """Load what :func:`pack` wrote into the modules and the optimizer; return the state.
 
     Raises:
-        SepnetError: the content is not such a file, or belongs to another network; ``source`` is named.
+        SepnetError: as for :func:`read`, or it belongs to another network; nothing is loaded then.
 
     """
+    state, tensors = read(content, config, source=source)
+    saved = {prefix: _with_prefix(tensors, prefix) for prefix in (*modules, OPTIMIZER)}
+    for prefix, module in modules.items():
+        require_alike(saved[prefix], module.state_dict(), source=source)
     try:
-        tensors = load_tensors(content)
-        values = json.loads(metadata(content)["state"])
-        state = State(**{**values, "history": [Epoch(**row) for row in values["history"]]})
-        for prefix, module in modules.items():
-            module.load_state_dict(_with_prefix(tensors, prefix))
-        _restore_optimizer(optimizer, _with_prefix(tensors, "optimizer"))
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        restored = _optimizer_state(optimizer, saved[OPTIMIZER])
+    except (KeyError, ValueError, IndexError, RuntimeError, OverflowError) as error:
         reason = first_line(error)
         raise SepnetError(
-            f"'{source}' does not hold the state of this network and recipe ({reason}): start a new run"
+            f"'{source}' does not hold the state of this network's optimizer ({reason}): start a new run"
         ) from error
+    for prefix, module in modules.items():
+        module.load_state_dict(saved[prefix])
+    _restore_optimizer(optimizer, restored)
     return state
-
-
-def to_plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous copies on the CPU that share no memory, as safetensors wants them."""
-    return {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-
-
-def metadata(content: bytes) -> dict[str, str]:
-    """Return the text metadata of safetensors bytes (a length of 8 bytes, then a JSON header)."""
-    length = int.from_bytes(content[:8], "little")
-    header: dict[str, dict[str, str]] = json.loads(content[8 : 8 + length])
-    return header["__metadata__"]
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -78,22 +100,32 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return the tensors by their parameter's number and their key; raise where they are not this optimizer's."""
+    state: dict[int, dict[str, Tensor]] = {}
+    parameters = _parameters(optimizer)
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if tensor.shape not in ((), parameter.shape) or not bool(tensor.isfinite().all()):
+            raise ValueError(f"tensor {name} of shape {tuple(tensor.shape)}")
+        state.setdefault(int(index), {})[key] = tensor
+    if len({frozenset(values) for values in state.values()}) > 1:
+        raise ValueError("some tensors are missing")
+    return state
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
     """Fill the optimizer's state, each tensor laid out in memory as its parameter is."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     saved = optimizer.state_dict()
-    saved["state"] = _nested(tensors)
+    saved["state"] = state
     optimizer.load_state_dict(saved)
-    for parameter in parameters:
+    for parameter in _parameters(optimizer):
         values: dict[str, Any] = optimizer.state[parameter]
         for key, value in values.items():
             if value.shape == parameter.shape:
                 values[key] = torch.empty_like(parameter).copy_(value)
-
-
-def _nested(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
-    return state

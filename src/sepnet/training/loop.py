@@ -1,5 +1,6 @@
 """The training loop: knows no network, no dataset and no file by name."""
 
+import contextlib
 import math
 import time
 
@@ -134,7 +135,7 @@ class Trainer:
             steps=self.steps,
             seconds=state.train_seconds,
             images_per_second=count / train_seconds,
-            lr=float(self.step.optimizer.param_groups[0]["lr"]),
+            lr=self.step.rate(state.epoch, self.steps - 1),
             loss=state.loss_sum / count,
             accuracy=state.correct / count,
             val_loss=val_loss,
@@ -157,10 +158,15 @@ class Trainer:
             raise self._not_finite(f"the loss became {self.state.loss_sum}")
 
     def _not_finite(self, what: str) -> SepnetError:
-        return SepnetError(
-            f"{what} in epoch {self.state.epoch + 1}: expected finite numbers; "
-            f"the last good checkpoint is kept in '{self.run.path}', start a new run with a lower --lr"
-        )
+        """Return what to raise, having recorded it in the run."""
+        recipe, saved = self.recipe, self.run.checkpoint_path.is_file()
+        decay = f" or weight_decay (now {recipe.weight_decay:g})" if recipe.weight_decay else ""
+        kept = "its last good checkpoint is kept, which would end the same way" if saved else "it has no checkpoint yet"
+        advice = f"start a new run with a lower --lr (now {recipe.lr:g}){decay}"
+        reason = f"{what} in epoch {self.state.epoch + 1}, expected finite numbers: {advice}"
+        with contextlib.suppress(SepnetError):  # the reason matters more than its record
+            self.run.note_session({"diverged": reason})
+        return SepnetError(f"{reason}; run '{self.run.path}': {kept}")
 
     def _show(self) -> None:
         self._tally()
@@ -182,7 +188,7 @@ class Trainer:
         self._tally()
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._not_finite("a weight became infinite or nan")
-        self.run.write_checkpoint(pack(self.state, self._modules(), self.step.optimizer))
+        self.run.write_checkpoint(pack(self.state, self._modules(), self.step.optimizer, self.run.config))
         self.saved_at = time.monotonic()
 
     def _save_and_stop(self, signum: int) -> None:
@@ -193,9 +199,9 @@ class Trainer:
         content = self.run.read_checkpoint()
         if content is not None:
             source = str(self.run.checkpoint_path)
-            self.state = unpack(content, self._modules(), self.step.optimizer, source=source)
+            self.state = unpack(content, self._modules(), self.step.optimizer, self.run.config, source=source)
             self.step.sums.copy_(self.step.sums.new_tensor([self.state.loss_sum, self.state.correct]))
-            self.run.write_history(self.state.history)
+        self.run.require_history(self.state.history)
         self.run.note_session(
             {"computed_by": self.computed_by, "from_epoch": self.state.epoch, "from_step": self.state.step}
         )
@@ -204,6 +210,4 @@ class Trainer:
         return {"model": self.model} | ({"average": self.average.model} if self.average else {})
 
     def _write_outcome(self, logits: Tensor) -> None:
-        weights = self.judged.state_dict()
-        seconds = sum(epoch.seconds for epoch in self.state.history)
-        self.run.write_outcome(weights, logits, self.test_split.labels, seconds)
+        self.run.write_outcome(self.judged.state_dict(), logits, self.test_split.labels)

@@ -66,12 +66,16 @@ class TrainingStep:
         number = epoch * self.per_epoch + step
         images, labels = self.batch(indices, epoch, step)
         images, targets = self._mixed(images, labels, number)
-        self._set_rate(learning_rate(self.recipe, number, self.in_all))
+        self._set_rate(self.rate(epoch, step))
         self._draw_from(derive_seed(self.seed, "step", number))
         loss, logits = self._update(images, targets)
         if self.average:
             self.average.update(number)
         self._add_to_sums(loss, logits, labels)
+
+    def rate(self, epoch: int, step: int) -> float:
+        """Return the learning rate of step ``step`` (from 0) of epoch ``epoch`` (from 0)."""
+        return learning_rate(self.recipe, epoch * self.per_epoch + step, self.in_all)
 
     def _draw_from(self, seed: int) -> None:
         if self.device.type == "cpu":
