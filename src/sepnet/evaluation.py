@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -76,6 +75,8 @@ class Evaluation:
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the accuracy, were the images drawn at random (Wilson 1927)."""
         correct = sum(row[place] for place, row in enumerate(self.confusion))
+        from scipy import stats  # half a second, which no other command should wait for
+
         interval = stats.binomtest(correct, self.images).proportion_ci(CONFIDENCE, method="wilson")
         return float(interval.low), float(interval.high)
 

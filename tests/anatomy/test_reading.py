@@ -69,7 +69,7 @@ def test_global_pooling_widens_the_field_and_what_follows_keeps_it() -> None:
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 2, 2)), "layer '0' (ConvTranspose2d)", "transposed"),
         (nn.Sequential(nn.Unfold(3)), "layer '0' (Unfold)", "not known"),
         (nn.Sequential(conv(), nn.AdaptiveAvgPool2d(7)), "layer '1' (AdaptiveAvgPool2d)", "30 positions to 7"),
-        (Net(lambda net, x: F.interpolate(x, scale_factor=2)), "'interpolate'", "upsampling"),
+        (Net(lambda net, x: F.interpolate(x, scale_factor=2)), "'upsample_nearest2d'", "upsampling"),
         (Net(lambda net, x: torch.cat([x, x], dim=2)), "'cat'", "image axis"),
         (Net(lambda net, x: x @ x.transpose(2, 3)), "'matmul'", "products"),
         (Net(lambda net, x: x.view(1, 3, 8, 4, 8, 4)), "'view'", "cuts an image axis"),
@@ -116,7 +116,7 @@ def test_decisions_by_values_are_refused() -> None:
     inner = Net(lambda net, x: net.c(x) if x.sum() > 0 else x, c=conv())
     with pytest.raises(SepnetError, match="in layer '0' it decides by the values in a tensor"):
         trace(nn.Sequential(inner))
-    with pytest.raises(SepnetError, match="'item' takes a float from the values"):
+    with pytest.raises(SepnetError, match="'item': it takes a number from the values"):
         trace(Net(lambda net, x: x * x.mean().item()))
 
 

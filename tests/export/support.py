@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sepnet.anatomy import trace
 from sepnet.errors import SepnetError
-from sepnet.export.keras_plan import KerasPlan, plan
-from sepnet.export.keras_source import to_source
+from sepnet.export.keras.listing import to_source
+from sepnet.export.keras.plan import KerasPlan, plan
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 

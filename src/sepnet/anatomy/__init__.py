@@ -1,8 +1,8 @@
 """Anatomy: a network's layers with output size, receptive field, parameters and multiplications."""
 
 from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
-from sepnet.anatomy.operations import KINDS
-from sepnet.anatomy.render import to_json, to_markdown, to_text
+from sepnet.anatomy.layers import KINDS
+from sepnet.anatomy.tables import to_json, to_markdown, to_text
 from sepnet.anatomy.trace import not_one_tensor, trace
 
 __all__ = [

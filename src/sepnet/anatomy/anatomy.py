@@ -11,7 +11,8 @@ class Layer:
     ``output`` is ``(C, H, W)`` or ``(C,)``. ``receptive_field`` and ``jump`` are ``(height, width)`` in
     pixels, unclipped; unit ``i`` along an axis sees the pixels from ``start + jump * i`` on, which may lie
     outside the image. ``trainable`` and ``non_trainable`` count parameters, each at the first layer that
-    uses it. ``dropout_rate`` is given for dropout alone.
+    uses it. ``dropout_rate`` is given for dropout alone. ``kept_for_backward`` counts the bytes that PyTorch keeps
+    of one image for the backward pass, ``None`` in the files of older versions.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Layer:
     non_trainable: int
     macs: int
     dropout_rate: float | None = None
+    kept_for_backward: int | None = None
 
     def share_of(self, image: tuple[int, int, int]) -> float:
         """Return the largest share of an image ``(C, H, W)`` that one unit can see, between 0 and 1."""
@@ -76,13 +78,13 @@ class Anatomy:
     peak_activation: Peak
 
     def __repr__(self) -> str:
-        from sepnet.anatomy.render import to_text  # the renderer knows the anatomy, so not at the top
+        from sepnet.anatomy.tables import to_text  # the renderer knows the anatomy, so not at the top
 
         return to_text(self)
 
     def _repr_markdown_(self) -> str:
         """Return the table that a notebook shows."""
-        from sepnet.anatomy.render import to_markdown
+        from sepnet.anatomy.tables import to_markdown
 
         return to_markdown(self)
 
@@ -105,6 +107,12 @@ class Anatomy:
     def macs(self) -> int:
         """Multiplications of convolutions and dense layers for one image."""
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def kept_for_backward(self) -> int | None:
+        """Bytes that PyTorch keeps of one image for the backward pass, in the network's own precision."""
+        kept = [layer.kept_for_backward for layer in self.layers]
+        return None if None in kept else sum(filter(None, kept))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the anatomy as JSON's own types."""

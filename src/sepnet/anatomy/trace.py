@@ -1,20 +1,21 @@
 """From a network to its anatomy."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import fx, nn
+from torch import nn
 
 from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
-from sepnet.anatomy.field import AXES
-from sepnet.anatomy.ledger import Ledger
-from sepnet.anatomy.names import Names
-from sepnet.anatomy.pairs import Pair, find_pairs, reasons_alone
-from sepnet.anatomy.peak import peak_step
-from sepnet.anatomy.record import record, undisturbed
-from sepnet.anatomy.walk import Step, walk
+from sepnet.anatomy.graph import Graph, Operation, Value, read_graph
+from sepnet.anatomy.layers import Names, Row, rows_of
+from sepnet.anatomy.parameter_count import Ledger
+from sepnet.anatomy.peak_memory import peak_memory
+from sepnet.anatomy.receptive_field import AXES, Field
+from sepnet.anatomy.separable_pairs import Pair, find_pairs
+from sepnet.anatomy.steps import Step, walk
+from sepnet.anatomy.training_memory import kept_for_backward
 from sepnet.errors import SepnetError
 from sepnet.settings import require_counts
 
@@ -24,9 +25,9 @@ def trace(
 ) -> Anatomy:
     """Return the anatomy of any feed-forward network for one image ``(C, H, W)``.
 
-    The network runs once, in evaluation mode, on a zero image; its weights, its mode and the random state are
-    as before afterwards. ``name`` is the network's name in the result and in errors, by default its class.
-    With ``one_output`` a network is refused that returns anything but one tensor, as it cannot be trained.
+    The network is captured once, in evaluation mode; its weights, its mode and the random state are as before
+    afterwards. ``name`` is the network's name in the result and in errors, by default its class. With ``one_output``
+    a network is refused that returns anything but one tensor, as it cannot be trained.
 
     Raises:
         SepnetError: the network does not accept such an image, decides by the values in a tensor, or holds an
@@ -34,8 +35,8 @@ def trace(
 
     """
     reading = read(model, image_shape, name=name)
-    if one_output and not isinstance(reading.result, fx.Node):
-        raise SepnetError(not_one_tensor(reading.network, reading.result))
+    if one_output and not isinstance(reading.graph.result, Value):
+        raise SepnetError(not_one_tensor(reading.graph.network, reading.graph.result))
     return _Builder(model, reading).anatomy()
 
 
@@ -47,16 +48,15 @@ def not_one_tensor(network: str, output: Any) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a network did with one image ``(C, H, W)``: its steps, its depthwise→pointwise pairs, its result.
+    """A captured network: its graph, the steps on its image, its depthwise→pointwise pairs, its rows.
 
-    ``result`` is what ``forward`` returned, each tensor as the node that computed it.
+    ``alone`` says of each convolution in no pair why.
     """
 
-    network: str
-    image: tuple[int, int, int]
+    graph: Graph
     steps: list[Step]
     pairs: list[Pair]
-    result: Any
+    alone: dict[Operation, str]
 
 
 def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> Reading:
@@ -66,68 +66,90 @@ def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: st
         SepnetError: as :func:`trace`, whose conditions hold here too.
 
     """
-    network = name or type(model).__name__
     require_counts(image_shape=image_shape)
-    channels, height, width = image_shape
-    image = (channels, height, width)
-    for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            place = f"layer '{path}'" if path else "it"
-            raise SepnetError(
-                f"network '{network}' cannot be read: {place} is compiled by torch.jit, which hides its operations; "
-                "give the network uncompiled"
-            )
-    with undisturbed(model):
-        recording = record(model, image, network)
-        steps = walk(model, recording, network)
-    if not any(step.kind for step in steps):
-        raise SepnetError(f"network '{network}' does nothing with its image: expected at least one layer")
-    return Reading(network, image, steps, find_pairs(steps), recording.nodes[-1].args[0])
+    graph = read_graph(model, image_shape, name or type(model).__name__)
+    steps = walk(graph)
+    return Reading(graph, steps, *find_pairs(steps))
+
+
+def named_steps(model: nn.Module, reading: Reading) -> dict[Step, str]:
+    """Return the last step of each row, and the row's name."""
+    builder = _Builder(model, reading)
+    return {row.steps[-1]: builder.name(row.last) for row in builder.rows if row.last not in builder.inside}
 
 
 class _Builder:
-    """Turns steps into rows, a strict pair into one."""
+    """Turns rows into layers, the rows of a strict pair into one."""
 
     def __init__(self, model: nn.Module, reading: Reading) -> None:
-        self.network, self.image = reading.network, reading.image
-        self.steps, self.pairs = reading.steps, reading.pairs
+        self.reading = reading
         self.ledger = Ledger(model)
-        names = Names(self.steps)
-        strict = [pair for pair in self.pairs if not pair.between]
-        self.strict_at = {pair.pointwise.node: pair for pair in strict}
-        self.inside: set[fx.Node] = {pair.depthwise.node for pair in strict}
-        self.names = {step.node: names.of(step) for step in self.steps if step.kind is not None}
-        self.row_names = dict(self.names)
+        self.rows = rows_of(reading.steps)
+        self.names = Names(self.rows)
+        self.kept = kept_for_backward(reading.graph)
+        strict = [pair for pair in reading.pairs if not pair.between]
+        self.strict = {pair.pointwise: pair for pair in strict}
+        self.inside = {pair.depthwise for pair in strict}
+        self.pair_names: dict[Operation, str] = {}
         for pair in strict:
-            self.row_names[pair.depthwise.node] = self.row_names[pair.pointwise.node] = names.of_pair(pair)
+            self.pair_names[pair.depthwise] = self.pair_names[pair.pointwise] = self.names.of_pair(pair)
 
     def anatomy(self) -> Anatomy:
-        rows = [self._row(step) for step in self.steps if step.kind and step.node not in self.inside]
-        values, at = peak_step(self.image, self.steps)
+        graph = self.reading.graph
+        values, at = peak_memory(graph.image, self.reading.steps)
+        image: Any = graph.image.shape[1:]
         return Anatomy(
-            network=self.network,
-            input=self.image,
-            layers=(*rows, *self._unused()),
+            network=graph.network,
+            input=image,
+            layers=(*self._layers(), *self._unused()),
             convolutions=self._convolutions(),
-            peak_activation=Peak(values=values, layer=self.row_names.get(at.node, at.path or at.operation)),
+            peak_activation=Peak(values=values, layer=self.name(at)),
         )
 
-    def _row(self, step: Step) -> Layer:
-        pair = self.strict_at.get(step.node)
-        halves = [pair.depthwise, step] if pair else [step]
-        trainable, non_trainable = self.ledger.count(name for half in halves for name in half.tensors)
-        height, width = step.field.spans
+    def name(self, op: Operation) -> str:
+        """Return the name of the row that an operation belongs to."""
+        return self.pair_names.get(op) or self.names.of(op)
+
+    def _layers(self) -> list[Layer]:
+        halves = {row.last: row.steps for row in self.rows if row.last in self.inside}
+        merged = {
+            row: (halves[self.strict[row.last].depthwise] if row.last in self.strict else ()) + row.steps
+            for row in self.rows
+            if row.last not in self.inside
+        }
+        kept = self._kept({step.operation: row for row, steps in merged.items() for step in steps})
+        return [self._layer(row, steps, kept[row]) for row, steps in merged.items()]
+
+    def _kept(self, row_of: dict[Operation, Row]) -> Counter[Row]:
+        """Return the bytes kept by each row: what an operation without one keeps counts at the next."""
+        found: Counter[Row] = Counter()
+        waiting, row = 0, self.rows[-1]
+        for op in self.reading.graph.operations:
+            waiting += self.kept[op]
+            if op in row_of:
+                row = row_of[op]
+                found[row] += waiting
+                waiting = 0
+        found[row] += waiting
+        return found
+
+    def _layer(self, row: Row, steps: tuple[Step, ...], kept: int) -> Layer:
+        trainable, non_trainable = self.ledger.count(name for step in steps for name in step.operation.tensors)
+        field = steps[-1].field
+        height, width = field.spans
+        rates = [float(step.operation["p"]) for step in steps if step.kind == "dropout"]
         return Layer(
-            name=self.row_names[step.node],
-            kind="separable" if pair else str(step.kind),
-            output=_output(step),
-            receptive_field=step.field.receptive_field,
+            name=self.name(row.last),
+            kind="separable" if row.last in self.strict else row.kind,
+            output=_output(field),
+            receptive_field=field.receptive_field,
             jump=(height.jump, width.jump),
             start=(height.low, width.low),
             trainable=trainable,
             non_trainable=non_trainable,
-            macs=sum(half.outcome.macs for half in halves),
-            dropout_rate=step.outcome.dropout_rate,
+            macs=sum(step.macs for step in steps),
+            dropout_rate=rates[0] if rates else None,
+            kept_for_backward=kept,
         )
 
     def _unused(self) -> list[Layer]:
@@ -136,35 +158,34 @@ class _Builder:
         for owner, names in self.ledger.left_over().items():
             trainable, non_trainable = self.ledger.count(names)
             if trainable + non_trainable:
-                rows.append(_unused_row(owner or self.network, trainable, non_trainable))
+                rows.append(_unused_row(owner or self.reading.graph.network, trainable, non_trainable))
         return rows
 
     def _convolutions(self) -> tuple[Convolution, ...]:
-        reasons = reasons_alone(self.steps, self.pairs)
-        pair_at = {pair.depthwise.node: pair for pair in self.pairs}
-        return tuple(
-            self._pair(pair_at[step.node]) if step.node in pair_at else self._alone(step, reasons[step.node])
-            for step in self.steps
-            if step.node in pair_at or step.node in reasons
-        )
+        pairs = {pair.depthwise: pair for pair in self.reading.pairs}
+        found = []
+        for step in self.reading.steps:
+            op = step.operation
+            if op in pairs:
+                found.append(self._pair(pairs[op]))
+            elif op in self.reading.alone:
+                name = self.names.of(op)
+                found.append(Convolution(name=name, parts=(name,), reason=self.reading.alone[op]))
+        return tuple(found)
 
     def _pair(self, pair: Pair) -> Convolution:
-        halves = (self.names[pair.depthwise.node], self.names[pair.pointwise.node])
+        halves = (self.names.of(pair.depthwise), self.names.of(pair.pointwise))
         return Convolution(
-            name=self.row_names[pair.pointwise.node] if not pair.between else "+".join(halves),
+            name="+".join(halves) if pair.between else self.name(pair.pointwise),
             parts=halves,
-            between=tuple(self.names[step.node] for step in pair.between),
+            between=tuple(self.names.of(op) for op in pair.between),
         )
 
-    def _alone(self, step: Step, reason: str) -> Convolution:
-        name = self.names[step.node]
-        return Convolution(name=name, parts=(name,), reason=reason)
 
-
-def _output(step: Step) -> tuple[int, ...]:
+def _output(field: Field) -> tuple[int, ...]:
     """Return the output without the batch, channels first wherever the network keeps them."""
-    shape = step.field.shape
-    carriers = [dim for axis in AXES for dim in range(len(shape)) if axis in step.field.axes([dim])]
+    shape = field.shape
+    carriers = [dim for axis in AXES for dim in range(len(shape)) if axis in field.axes([dim])]
     if len(shape) == 4 and len(set(carriers)) == 2:
         order = [dim for dim in range(4) if dim not in carriers] + carriers
         shape = tuple(shape[dim] for dim in order)
@@ -182,4 +203,5 @@ def _unused_row(name: str, trainable: int, non_trainable: int) -> Layer:
         trainable=trainable,
         non_trainable=non_trainable,
         macs=0,
+        kept_for_backward=0,
     )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sepnet.export.keras_file import write_keras
-from sepnet.export.keras_plan import plan
-from sepnet.export.keras_source import to_source
+from sepnet.export.keras.file import write_keras
+from sepnet.export.keras.listing import to_source
+from sepnet.export.keras.plan import plan
 
 __all__ = ["keras_definition", "plan", "write_keras"]
 

@@ -6,18 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from sepnet.anatomy.call import Call
-from sepnet.export.keras_builder import Builder
-from sepnet.export.keras_value import Inexpressible, Padding, Value, channels_last
+from sepnet.export.keras.builder import Builder, Call
+from sepnet.export.keras.tensor import Held, Inexpressible, Padding, channels_last
 
 Zeros = tuple[tuple[int, int], ...]
 
 
-def pad(build: Builder, call: Call) -> Value:
+def pad(build: Builder, call: Call) -> Held:
     """Note zeros around an image for the next convolution; add any other padding, and cut where it is negative."""
-    value, widths = call.args[0], call.get(1, "padding", call.kwargs.get("pad"))
-    mode, filling = _filling(call)
-    widths = [int(width) for width in widths]
+    value, widths, mode, filling = call.input, call["pad"], call["mode"], float(call["value"] or 0)
     sides = [*zip(widths[::2], widths[1::2], strict=True)]
     sides = ([(0, 0)] * (len(call.output) - 1 - len(sides)) + sides[::-1])[-len(value.shape) :]
     if len(sides) != len(value.shape) or len(widths) > 2 * len(value.shape):
@@ -36,23 +33,23 @@ def pad(build: Builder, call: Call) -> Value:
     return _pad_axes(build, value, [*sides[1:], sides[0]], mode, filling)
 
 
-def zeros_around(value: Value, zeros: Zeros) -> Value:
+def zeros_around(value: Held, zeros: Zeros) -> Held:
     """Return an image with zeros around it that the next convolution may take over."""
     if not any(map(any, zeros)):
         return value
     channels, height, width = value.shape
     shape = (channels, height + sum(zeros[0]), width + sum(zeros[1]))
-    return Value(value.number, shape, channels_last(shape), value.field, Padding(value, zeros))
+    return Held(value.number, shape, channels_last(shape), value.field, Padding(value, zeros))
 
 
-def filled(build: Builder, value: Value, axes: Sequence[tuple[int, int]], mode: str) -> Value:
+def filled(build: Builder, value: Held, axes: Sequence[tuple[int, int]], mode: str) -> Held:
     """Add a padding by ``keras.ops.pad`` that is no constant: ``mode`` in NumPy's words."""
     if mode != "reflect":
         raise Inexpressible(f"it pads by mode '{mode}', which not all of Keras's backends know", "pad with zeros")
     return ops_pad(build, value, axes, mode="reflect")
 
 
-def ops_pad(build: Builder, value: Value, axes: Sequence[tuple[int, int]], **settings: Any) -> Value:
+def ops_pad(build: Builder, value: Held, axes: Sequence[tuple[int, int]], **settings: Any) -> Held:
     """Add a padding by ``keras.ops.pad``: a number for each Keras axis, the batch's none."""
     axes = [*axes, *[(0, 0)] * (value.index.ndim - len(axes))]
     shape = tuple(size + sum(sides) for size, sides in zip(value.index.shape, axes, strict=True))
@@ -64,13 +61,13 @@ def ops_pad(build: Builder, value: Value, axes: Sequence[tuple[int, int]], **set
     return build.layer("ops.pad", [value], index, shape, field=value.field, pad_width=((0, 0), *axes), **settings)
 
 
-def crop(build: Builder, value: Value, sides: Sequence[tuple[int, int]]) -> Value:
+def crop(build: Builder, value: Held, sides: Sequence[tuple[int, int]]) -> Held:
     """Cut positions (before, after) off each dimension."""
     slices = [slice(before, size - after) for (before, after), size in zip(sides, value.shape, strict=True)]
     return cut(build, value, slices)
 
 
-def cut(build: Builder, value: Value, slices: Sequence[slice]) -> Value:
+def cut(build: Builder, value: Held, slices: Sequence[slice]) -> Held:
     """Take a slice along each dimension of PyTorch's shape."""
     value = build.natural(value)
     slices = [slice(*one.indices(size)) for one, size in zip(slices, value.shape, strict=True)]
@@ -92,15 +89,7 @@ def _short(one: slice, size: int) -> slice:
     return slice(one.start or None, None if one.stop >= size else one.stop, None if one.step == 1 else one.step)
 
 
-def _filling(call: Call) -> tuple[str, float]:
-    """Return the mode of a padding in NumPy's words, and the constant."""
-    if call.module is None:
-        return str(call.get(2, "mode", "constant")), float(call.get(3, "value") or 0)
-    names = {"ReflectionPad": "reflect", "ReplicationPad": "replicate", "CircularPad": "circular"}
-    return names.get(call.operation[:-2], "constant"), float(getattr(call.module, "value", 0))
-
-
-def _pad_axes(build: Builder, value: Value, axes: Sequence[tuple[int, int]], mode: str, filling: float) -> Value:
+def _pad_axes(build: Builder, value: Held, axes: Sequence[tuple[int, int]], mode: str, filling: float) -> Held:
     if mode != "constant":
         return filled(build, value, axes, mode)
     settings = {"constant_values": filling} if filling else {}

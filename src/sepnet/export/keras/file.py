@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sepnet.errors import SepnetError, first_line
-from sepnet.export.keras_builder import KerasLayer
-from sepnet.export.keras_plan import KerasPlan
+from sepnet.export.keras.builder import KerasLayer
+from sepnet.export.keras.plan import KerasPlan
 from sepnet.files import open_regular, write_atomically
 from sepnet.notices import notice
 

@@ -6,10 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from sepnet.anatomy.call import Call
-from sepnet.export.keras_builder import Builder, Handler, Weight
-from sepnet.export.keras_padding import Zeros, filled, ops_pad, zeros_around
-from sepnet.export.keras_value import Constant, Depthwise, Inexpressible, Padding, Value, channels_last
+from sepnet.export.keras.builder import Builder, Call, Weight
+from sepnet.export.keras.padding import Zeros, ops_pad, zeros_around
+from sepnet.export.keras.tensor import Constant, Depthwise, Held, Inexpressible, Padding, channels_last
 
 NONE: Zeros = ((0, 0), (0, 0))
 
@@ -43,18 +42,18 @@ class Window(NamedTuple):
         return (self.out, self.before, max(self.reach, 0)) == (out, total // 2, total - total // 2)
 
 
-def convolution(build: Builder, call: Call) -> Value:
+def convolution(build: Builder, call: Call) -> Held:
     """Add a convolution: separable, depthwise, grouped or plain."""
-    kernel, bias = build.constant(call, 1, "weight"), build.constant(call, 2, "bias")
+    kernel, bias = build.constant(call, "weight"), build.constant(call, "bias")
     assert kernel is not None
     if kernel.tensor.ndim != 4:
         raise Inexpressible("it does not slide over height and width", "use a two-dimensional convolution")
-    value = call.args[0]
+    value = call.input
     if isinstance(value.waiting, Depthwise):
         if value.waiting.kernel.source.requires_grad == kernel.source.requires_grad:
             return _separable(build, call, value.waiting, kernel, bias)
         value = build.settle(value)
-    strides, dilation = _two(call.get(3, "stride", 1)), _two(call.get(5, "dilation", 1))
+    strides, dilation = _two(call["stride"]), _two(call["dilation"])
     sides = tuple(kernel.tensor.shape[2:])
     dilation = tuple(1 if side == 1 else step for side, step in zip(sides, dilation, strict=True))
     if max(strides) > 1 and max(dilation) > 1:
@@ -63,21 +62,16 @@ def convolution(build: Builder, call: Call) -> Value:
             "give it one of the two",
         )
     base, zeros = _base(build, value)
-    if getattr(call.module, "padding_mode", "zeros") != "zeros":
-        own = _own_padding(call, sides, dilation)
-        base = filled(build, build.image(value), own, str(getattr(call.module, "padding_mode", "")))
-        zeros = NONE
-    else:
-        zeros = _sum(zeros, _own_padding(call, sides, dilation))
+    zeros = _sum(zeros, _own_padding(call, sides, dilation))
     base, padding = _placed(build, call.output, base, zeros, sides, strides, dilation)
     settings = {"kernel_size": sides, "strides": strides, "padding": padding, "dilation_rate": dilation}
     return _convolve(build, call, base, kernel, bias, settings)
 
 
 def _convolve(
-    build: Builder, call: Call, base: Value, kernel: Constant, bias: Constant | None, settings: dict[str, Any]
-) -> Value:
-    filters, groups, inputs = len(kernel.tensor), int(call.get(6, "groups", 1)), base.shape[0]
+    build: Builder, call: Call, base: Held, kernel: Constant, bias: Constant | None, settings: dict[str, Any]
+) -> Held:
+    filters, groups, inputs = len(kernel.tensor), int(call["groups"]), base.shape[0]
     index, shape = channels_last(call.output[1:]), call.output[1:]
     array = kernel.array.transpose(2, 3, 1, 0)
     biases = [] if bias is None else [Weight(bias.source, bias.array)]
@@ -89,7 +83,7 @@ def _convolve(
         if build.begins_pair and bias is None:
             half = Depthwise(base, settings, kernel, array)
             build.placed.add(id(kernel.source))
-            return Value(base.number, shape, index, build.step.field.receptive_field, half)
+            return Held(base.number, shape, index, build.field.receptive_field, half)
         kind = "DepthwiseConv2D"
     else:
         kind = "Conv2D"
@@ -98,7 +92,7 @@ def _convolve(
     return build.layer(kind, [base], index, shape, weights, **settings, use_bias=bias is not None)
 
 
-def _separable(build: Builder, call: Call, half: Depthwise, kernel: Constant, bias: Constant | None) -> Value:
+def _separable(build: Builder, call: Call, half: Depthwise, kernel: Constant, bias: Constant | None) -> Held:
     weights = [Weight(half.kernel.source, half.array), Weight(kernel.source, kernel.array.transpose(2, 3, 1, 0))]
     weights += [] if bias is None else [Weight(bias.source, bias.array)]
     settings = {"filters": len(kernel.tensor), **half.settings, "use_bias": bias is not None}
@@ -106,13 +100,13 @@ def _separable(build: Builder, call: Call, half: Depthwise, kernel: Constant, bi
     return build.layer("SeparableConv2D", [half.base], channels_last(shape), shape, weights, **settings)
 
 
-def max_pool(build: Builder, call: Call) -> Value:
+def max_pool(build: Builder, call: Call) -> Held:
     """Add max pooling; Keras, too, pads it with minus infinity."""
-    if _two(call.get(4, "dilation", 1)) != (1, 1):
+    if _two(call["dilation"]) != (1, 1):
         raise Inexpressible("its windows are dilated, which Keras's pooling has not", "use dilation 1")
-    base = build.image(call.args[0])
+    base = build.image(call.input)
     sides, strides = _sides(call)
-    zeros = tuple((side, side) for side in _two(call.get(3, "padding", 0)))
+    zeros = tuple((side, side) for side in _two(call["padding"]))
     windows = _windows(base, call.output, zeros, sides, strides)
     padding = _mode(windows)
     if padding is None:
@@ -121,17 +115,17 @@ def max_pool(build: Builder, call: Call) -> Value:
     return _pool(build, call, "MaxPool2D", base, sides, strides, padding)
 
 
-def average_pool(build: Builder, call: Call) -> Value:
+def average_pool(build: Builder, call: Call) -> Held:
     """Add average pooling.
 
     PyTorch divides by the window's size, its own padding included unless told otherwise, but not what
     ``ceil_mode`` reaches beyond; Keras's ``'same'`` leaves all padding out.
     """
-    base = build.image(call.args[0])
+    base = build.image(call.input)
     sides, strides = _sides(call)
-    own = _two(call.get(3, "padding", 0))
+    own = _two(call["padding"])
     windows = _windows(base, call.output, tuple((side, side) for side in own), sides, strides)
-    divisor = call.get(6, "divisor_override")
+    divisor = call["divisor_override"]
     padding = _mode(windows)
     if padding == "valid":
         pooled = _pool(build, call, "AveragePooling2D", base, sides, strides, padding)
@@ -152,7 +146,7 @@ def average_pool(build: Builder, call: Call) -> Value:
 
 
 def _counts_some(call: Call, own: tuple[int, ...]) -> bool:
-    return bool(call.get(5, "count_include_pad", True)) and max(own) > 0
+    return bool(call["count_include_pad"]) and max(own) > 0
 
 
 def _counts_all(call: Call, windows: list[Window], own: tuple[int, ...]) -> bool:
@@ -172,29 +166,24 @@ def _agreed(windows: list[Window]) -> bool:
     )
 
 
-def adaptive_pool(kind: Literal["Average", "Max"]) -> Handler:
-    """Return the handler of adaptive pooling to one position, or to a divisor of the input's."""
-
-    def handle(build: Builder, call: Call) -> Value:
-        base = build.image(call.args[0])
-        shape = _single(call.output)
-        if shape[1:] == (1, 1):
-            return whole_image(build, base, kind, shape)
-        sides = tuple(size // out for size, out in zip(base.shape[1:], shape[1:], strict=True))
-        if any(size % out for size, out in zip(base.shape[1:], shape[1:], strict=True)):
-            raise Inexpressible("it pools to more positions than there are", "pool to a divisor")
-        name = "AveragePooling2D" if kind == "Average" else "MaxPool2D"
-        return _pool(build, call, name, base, sides, sides, "valid")
-
-    return handle
+def adaptive_pool(build: Builder, call: Call) -> Held:
+    """Add adaptive pooling to one position, or to a divisor of the input's."""
+    base, shape = build.image(call.input), call.output[1:]
+    kind: Literal["Average", "Max"] = "Average" if "avg" in call.name else "Max"
+    if shape[1:] == (1, 1):
+        return whole_image(build, base, kind, shape)
+    sides = tuple(size // out for size, out in zip(base.shape[1:], shape[1:], strict=True))
+    if any(size % out for size, out in zip(base.shape[1:], shape[1:], strict=True)):
+        raise Inexpressible("it pools to more positions than there are", "pool to a divisor")
+    return _pool(build, call, "AveragePooling2D" if kind == "Average" else "MaxPool2D", base, sides, sides, "valid")
 
 
-def whole_image(build: Builder, value: Value, kind: Literal["Average", "Max"], shape: tuple[int, ...]) -> Value:
+def whole_image(build: Builder, value: Held, kind: Literal["Average", "Max"], shape: tuple[int, ...]) -> Held:
     """Add pooling over all positions, which leaves the channels alone in Keras."""
     return build.layer(f"Global{kind}Pooling2D", [value], np.arange(value.shape[0]), shape)
 
 
-def _base(build: Builder, value: Value) -> tuple[Value, Zeros]:
+def _base(build: Builder, value: Held) -> tuple[Held, Zeros]:
     """Return the image that a convolution works on, and the zeros around it that it may take over."""
     if isinstance(value.waiting, Padding):
         return value.waiting.base, value.waiting.zeros
@@ -202,8 +191,8 @@ def _base(build: Builder, value: Value) -> tuple[Value, Zeros]:
 
 
 def _placed(
-    build: Builder, output: Any, base: Value, zeros: Zeros, sides: Any, strides: Any, dilation: Any
-) -> tuple[Value, str]:
+    build: Builder, output: Any, base: Held, zeros: Zeros, sides: Any, strides: Any, dilation: Any
+) -> tuple[Held, str]:
     """Return the image and the padding by which Keras places the windows as PyTorch does."""
     padding = _mode(_windows(base, output, zeros, sides, strides, dilation))
     if padding is None:
@@ -211,8 +200,8 @@ def _placed(
     return base, padding
 
 
-def _windows(base: Value, output: Any, zeros: Zeros, sides: Any, strides: Any, dilation: Any = (1, 1)) -> list[Window]:
-    shape = _single(output)
+def _windows(base: Held, output: Any, zeros: Zeros, sides: Any, strides: Any, dilation: Any = (1, 1)) -> list[Window]:
+    shape = output[1:]
     settings = zip(base.shape[1:], shape[1:], sides, strides, dilation, [before for before, _ in zeros], strict=True)
     return [Window(*setting) for setting in settings]
 
@@ -227,23 +216,16 @@ def _mode(windows: list[Window]) -> str | None:
     return "same" if same else None
 
 
-def _pool(build: Builder, call: Call, kind: str, base: Value, sides: Any, strides: Any, padding: str | None) -> Value:
-    shape = _single(call.output)
+def _pool(build: Builder, call: Call, kind: str, base: Held, sides: Any, strides: Any, padding: str | None) -> Held:
+    shape = call.output[1:]
     settings: dict[str, Any] = {"pool_size": tuple(sides)}
     if tuple(strides) != tuple(sides):
         settings["strides"] = tuple(strides)
     return build.layer(kind, [base], channels_last(shape), shape, **settings, padding=padding or "valid")
 
 
-def _single(output: Any) -> tuple[int, ...]:
-    """Return the one output's shape without the batch."""
-    if not isinstance(output[0], int):
-        raise Inexpressible("it also gives the places of its maxima", "leave return_indices out")
-    return tuple(output[1:])
-
-
 def _own_padding(call: Call, sides: Sequence[int], dilation: Sequence[int]) -> Zeros:
-    padding = call.get(4, "padding", 0)
+    padding = call["padding"]
     if padding == "same":
         totals = [step * (side - 1) for side, step in zip(sides, dilation, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
@@ -256,8 +238,8 @@ def _sum(first: Zeros, second: Zeros) -> Zeros:
 
 def _sides(call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return a pooling's window and stride."""
-    sides = _two(call.get(1, "kernel_size"))
-    stride = call.get(2, "stride")
+    sides = _two(call["kernel_size"])
+    stride = call["stride"]
     return sides, _two(stride) if stride else sides
 
 

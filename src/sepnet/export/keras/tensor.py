@@ -36,7 +36,7 @@ class Constant:
 
 
 @dataclass(frozen=True, eq=False)
-class Value:
+class Held:
     """A tensor of the network, and the Keras tensor that holds the same values, perhaps in another order.
 
     ``number`` names the Keras tensor, 0 is the image; ``shape`` is PyTorch's, without the batch. ``index`` has the
@@ -53,7 +53,7 @@ class Value:
     field: tuple[int, int]
     waiting: "Padding | Depthwise | None" = None
 
-    def viewed(self, picked: Array) -> "Value":
+    def viewed(self, picked: Array) -> "Held":
         """Return the value in which place ``i`` holds what the flattened place ``picked[i]`` held."""
         return replace(self, shape=picked.shape, index=places_in(picked, prod(self.shape))[self.index])
 
@@ -62,7 +62,7 @@ class Value:
 class Padding:
     """Zeros (before, after) around the height and the width of ``base``."""
 
-    base: Value
+    base: Held
     zeros: tuple[tuple[int, int], ...]
 
 
@@ -70,7 +70,7 @@ class Padding:
 class Depthwise:
     """A depthwise convolution of ``base`` without bias: Keras's settings, its kernel as Keras has it."""
 
-    base: Value
+    base: Held
     settings: dict[str, Any]
     kernel: Constant
     array: Array

@@ -4,8 +4,8 @@ import textwrap
 from collections import Counter
 from typing import Any
 
-from sepnet.export.keras_builder import KerasLayer
-from sepnet.export.keras_plan import KerasPlan
+from sepnet.export.keras.builder import KerasLayer
+from sepnet.export.keras.plan import KerasPlan
 
 COLUMNS = 150
 TEMPORARIES = ("x", "y", "z", *(f"t{number}" for number in range(1, 100)))

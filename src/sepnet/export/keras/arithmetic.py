@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from sepnet.anatomy.call import Call
-from sepnet.export.keras_builder import Builder, Handler, Weight
-from sepnet.export.keras_pointwise import add
-from sepnet.export.keras_value import Array, Constant, Inexpressible, Value, natural
+from sepnet.anatomy.operators import ARITHMETIC
+from sepnet.export.keras.builder import Builder, Call, Weight
+from sepnet.export.keras.layers import add
+from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, natural
 
 MERGES = {
     "add": "Add",
@@ -21,48 +21,38 @@ MERGES = {
 }
 """What Keras calls arithmetic on two tensors."""
 
-
-def arithmetic(kind: str) -> Handler:
-    """Return the handler of arithmetic on two tensors, or on one and a number, a parameter or a buffer."""
-
-    def handle(build: Builder, call: Call) -> Value:
-        operands = [*call.args, *(call.kwargs[name] for name in ("other", "exponent") if name in call.kwargs)]
-        others = {name: value for name, value in call.kwargs.items() if name not in ("other", "exponent")}
-        if any(value not in (None, 1) for value in others.values()) or len(operands) != 2 or kind not in MERGES:
-            raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
-        if call.operation == "rsub":
-            operands.reverse()
-        values = [operand for operand in operands if isinstance(operand, Value)]
-        if len(values) == 2:
-            inputs, index = _aligned(build, values, call.output)
-            return build.layer(MERGES[kind], inputs, index, call.output[1:])
-        other = operands[0] if isinstance(operands[1], Value) else operands[1]
-        reverse = isinstance(operands[1], Value)
-        if isinstance(other, int | float):
-            return _with_number(build, kind, values[0], float(other), reverse=reverse)
-        if isinstance(other, Constant):
-            return _with_constant(build, kind, values[0], other, reverse=reverse)
-        raise Inexpressible("it takes a tensor that is computed apart from the image", "use a number or a buffer")
-
-    return handle
+KINDS = {name: kind for kind, names in ARITHMETIC.items() for name in names.split()}
 
 
-def negative(build: Builder, call: Call) -> Value:
-    """Add a change of sign."""
-    return add(build, call.args[0], "Rescaling", scale=-1.0)
+def arithmetic(build: Builder, call: Call) -> Held:
+    """Add arithmetic on two tensors, or on one and a number, a parameter or a buffer."""
+    kind = KINDS[call.name]
+    operands = [call["self"], call["exponent"] if call["other"] is None else call["other"]]
+    if call["alpha"] not in (None, 1) or call["rounding_mode"] is not None or None in operands or kind not in MERGES:
+        raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
+    if call.name == "rsub":
+        operands.reverse()
+    values = [operand for operand in operands if isinstance(operand, Held)]
+    if len(values) == 2:
+        inputs, index = _aligned(build, values, call.output)
+        return build.layer(MERGES[kind], inputs, index, call.output[1:])
+    reverse = isinstance(operands[1], Held)
+    other = operands[0] if reverse else operands[1]
+    if isinstance(other, int | float):
+        return _with_number(build, kind, values[0], float(other), reverse=reverse)
+    if isinstance(other, Constant):
+        return _with_constant(build, kind, values[0], other, reverse=reverse)
+    raise Inexpressible("it takes a tensor that is computed apart from the image", "use a number or a buffer")
 
 
-def reciprocal(build: Builder, call: Call) -> Value:
-    """Add the reciprocal."""
-    return add(build, call.args[0], "ops.reciprocal")
-
-
-def concat(build: Builder, call: Call) -> Value:
+def concat(build: Builder, call: Call) -> Held:
     """Add a concatenation."""
-    parts, dim = call.args[0], int(call.get(1, "dim", call.kwargs.get("axis", 0))) % len(call.output) - 1
-    if dim < 0 or not all(isinstance(part, Value) for part in parts):
+    parts, dim = call["tensors"], call["dim"] % len(call.output) - 1
+    if dim < 0 or not all(isinstance(part, Held) for part in parts):
         raise Inexpressible("it joins tensors that do not depend on the image, or joins the batch")
     shape = call.output[1:]
+    if len(parts) == 1:
+        return build.settle(parts[0])
     if len(shape) == 1:
         flat = [build.by_channel(part) for part in parts]
         starts = np.cumsum([0, *(len(order) for _, order in flat)])
@@ -74,7 +64,7 @@ def concat(build: Builder, call: Call) -> Value:
     return build.layer("Concatenate", parts, natural(shape), shape, **settings)
 
 
-def _aligned(build: Builder, values: Sequence[Value], output: Any) -> tuple[list[Value], Array]:
+def _aligned(build: Builder, values: Sequence[Held], output: Any) -> tuple[list[Held], Array]:
     """Return two values whose Keras tensors can be broadcast against each other, and the order of the result."""
     first, second = (build.settle(value) for value in values)
     if first.shape == second.shape == output[1:] and np.array_equal(first.index, second.index):
@@ -86,7 +76,7 @@ def _aligned(build: Builder, values: Sequence[Value], output: Any) -> tuple[list
     return [build.natural(first), build.natural(second)], natural(output[1:])
 
 
-def _with_number(build: Builder, kind: str, value: Value, number: float, *, reverse: bool) -> Value:
+def _with_number(build: Builder, kind: str, value: Held, number: float, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a number; ``reverse`` says that the number comes first."""
     if kind == "divide" and reverse:
         return _with_number(build, "multiply", add(build, value, "ops.reciprocal"), number, reverse=False)
@@ -111,7 +101,7 @@ def _affine(kind: str, number: Any, *, reverse: bool) -> tuple[Any, Any]:
     raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
 
 
-def _with_constant(build: Builder, kind: str, value: Value, constant: Constant, *, reverse: bool) -> Value:
+def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a parameter or buffer that holds a number for each channel, or one."""
     value = build.settle(value)
     try:
@@ -131,7 +121,7 @@ def _with_constant(build: Builder, kind: str, value: Value, constant: Constant, 
     return add(build, value, "Rescaling", scale=_plain(scale), offset=_plain(offset))
 
 
-def _scale(build: Builder, value: Value, constant: Constant, numbers: Array) -> Value:
+def _scale(build: Builder, value: Held, constant: Constant, numbers: Array) -> Held:
     """Add a learned factor for each channel: a depthwise 1×1 convolution."""
     if value.index.ndim != 3 or constant.tensor.numel() != len(numbers):
         raise Inexpressible("Keras has no layer for a learned factor but for each channel of an image", "use a buffer")

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
-from sepnet.anatomy.field import AXES, Dim, Field, FieldError, Span, free, normal
+from sepnet.anatomy.receptive_field import AXES, Dim, Field, FieldError, Span, free, normal
 
 
 def merge(fields: Sequence[Field], shape: Sequence[int]) -> Field:

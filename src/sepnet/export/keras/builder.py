@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sepnet.anatomy.call import Call
-from sepnet.anatomy.walk import Step
-from sepnet.export.keras_value import (
+from sepnet.anatomy.graph import Operation
+from sepnet.anatomy.receptive_field import Field
+from sepnet.export.keras.tensor import (
     Array,
     Constant,
     Depthwise,
+    Held,
     Inexpressible,
     Padding,
-    Value,
     channels_last,
     moves,
     natural,
@@ -86,34 +86,35 @@ class Builder:
     plain numbers and no weights.
     """
 
-    def __init__(self, image: tuple[int, int, int], separable: set[Any]) -> None:
+    def __init__(self, image: tuple[int, int, int], separable: set[Operation]) -> None:
         self.layers: list[KerasLayer] = []
-        self.image_value = Value(0, image, channels_last(image), (1, 1))
+        self.image_value = Held(0, image, channels_last(image), (1, 1))
         self.placed: set[int] = set()
         self.written: set[int] = set()
-        self.step: Step
+        self.operation: Operation
+        self.field: Field
         self._separable = separable
         self._owner: dict[int, tuple[int, ...]] = {}
         self._shared: dict[tuple[int, ...], KerasLayer] = {}
-        self._padded: dict[tuple[int, Any], Value] = {}
+        self._padded: dict[tuple[int, Any], Held] = {}
         self._moved: dict[tuple[int, str, str], int] = {}
 
     @property
     def begins_pair(self) -> bool:
         """Whether the current step is the depthwise half of a strict pair."""
-        return self.step.node in self._separable
+        return self.operation in self._separable
 
     def layer(
         self,
         kind: str,
-        inputs: Sequence[Value],
+        inputs: Sequence[Held],
         index: Array,
         shape: tuple[int, ...],
         weights: Sequence[Weight] = (),
         *,
         field: tuple[int, int] | None = None,
         **settings: Any,
-    ) -> Value:
+    ) -> Held:
         """Append a layer; ``index`` and ``shape`` are its result's, ``field`` the current step's unless given.
 
         Raises:
@@ -138,11 +139,11 @@ class Builder:
             weights=tuple(np.ascontiguousarray(weight.array) for weight in weights),
             trainable=sum(weight.array.size for weight in weights if not weight.statistic and True in trained),
             shape=index.shape,
-            field=field or self.step.field.receptive_field,
+            field=field or self.field.receptive_field,
             identity=len(self.layers) + 1,
         )
         self.layers.append(self._share(layer, weights))
-        return Value(layer.output, shape, index, layer.field)
+        return Held(layer.output, shape, index, layer.field)
 
     def _share(self, layer: KerasLayer, weights: Sequence[Weight]) -> KerasLayer:
         """Return a layer of the same weights as an earlier one as a further call of that."""
@@ -156,26 +157,19 @@ class Builder:
             )
         return replace(layer, identity=first.identity)
 
-    def constant(self, call: Call, position: int, name: str) -> Constant | None:
+    def constant(self, call: "Call", name: str) -> Constant | None:
         """Return a tensor that a layer was given, None where it has none.
 
         Raises:
             Inexpressible: it is computed and not a parameter or buffer itself.
 
         """
-        if call.module is not None and hasattr(call.module, "parametrizations"):
-            raise Inexpressible(
-                f"its {name} is computed by a parametrization",
-                "call torch.nn.utils.parametrize.remove_parametrizations first",
-            )
-        found = call.get(position, name)
-        if isinstance(found, Tensor):
-            return Constant(found, found)
+        found = call[name]
         if found is None or (isinstance(found, Constant) and found.tensor.numel() == found.source.numel()):
             return found
-        raise Inexpressible(f"its {name} is computed", "give it a parameter of its own")
+        raise Inexpressible(f"its {name} is computed", "give it a parameter of its own, without a parametrization")
 
-    def settle(self, value: Value) -> Value:
+    def settle(self, value: Held) -> Held:
         """Return the value with what was waiting made a layer of its own."""
         if isinstance(value.waiting, Padding):
             return self._pad(value, value.waiting)
@@ -194,7 +188,7 @@ class Builder:
             )
         return value
 
-    def _pad(self, value: Value, padding: Padding) -> Value:
+    def _pad(self, value: Held, padding: Padding) -> Held:
         key = (padding.base.number, padding.zeros)
         if key not in self._padded:
             rows, columns = padding.zeros
@@ -204,7 +198,7 @@ class Builder:
             )
         return self._padded[key]
 
-    def arrange(self, value: Value, target: Array) -> Value:
+    def arrange(self, value: Held, target: Array) -> Held:
         """Return the value in the order ``target``, by layers that move values where need be."""
         value = self.settle(value)
         for kind, settings, index in moves(value.index, target):
@@ -214,7 +208,7 @@ class Builder:
             value = replace(value, number=self._moved[key], index=index)
         return value
 
-    def image(self, value: Value) -> Value:
+    def image(self, value: Held) -> Held:
         """Return an image ``(C, H, W)`` as Keras has it, channels last.
 
         Raises:
@@ -226,15 +220,15 @@ class Builder:
             raise Inexpressible(f"it works on {shape} and not on images N×C×H×W")
         return self.arrange(value, channels_last(value.shape))
 
-    def plain(self, value: Value) -> Value:
+    def plain(self, value: Held) -> Held:
         """Return the value in PyTorch's own order."""
         return self.arrange(value, plain(value.shape))
 
-    def natural(self, value: Value) -> Value:
+    def natural(self, value: Held) -> Held:
         """Return an image channels last, anything else in PyTorch's own order."""
         return self.arrange(value, natural(value.shape))
 
-    def by_channel(self, value: Value) -> tuple[Value, Array]:
+    def by_channel(self, value: Held) -> tuple[Held, Array]:
         """Return an image, or a flat value ``(F,)``, and which channel each place of the last axis holds."""
         if len(value.shape) == 1:
             value = self.settle(value)
@@ -243,7 +237,7 @@ class Builder:
         value = self.image(value)
         return value, np.arange(value.shape[0])
 
-    def by_last(self, value: Value) -> tuple[Value, Array, Array]:
+    def by_last(self, value: Held) -> tuple[Held, Array, Array]:
         """Return a value whose last axis in Keras runs along its last dimension, for dense layers and norms.
 
         Beside it: for each row of the Keras tensor which row it is in PyTorch, and, along the last axis, which
@@ -258,7 +252,7 @@ class Builder:
         return value, *split
 
 
-def _split_last(value: Value) -> tuple[Array, Array] | None:
+def _split_last(value: Held) -> tuple[Array, Array] | None:
     size = value.shape[-1]
     if value.index.shape[-1] != size:
         return None
@@ -273,5 +267,33 @@ def _alike(first: KerasLayer, layer: KerasLayer) -> bool:
     return same and all(np.array_equal(a, b) for a, b in zip(first.weights, layer.weights, strict=True))
 
 
+@dataclass(frozen=True)
+class Call:
+    """One operation with its arguments: tensors as :class:`Held`, parameters and buffers as :class:`Constant`."""
+
+    operation: Operation
+    arguments: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The operator's name."""
+        return self.operation.name
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of its first result, with the batch."""
+        return self.operation.shape
+
+    @property
+    def input(self) -> Held:
+        """Its first argument."""
+        value: Held = next(iter(self.arguments.values()))
+        return value
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an argument, ``None`` if the operator has none of that name."""
+        return self.arguments.get(name)
+
+
 Handler = Callable[[Builder, Call], Any]
-"""Adds the layers of one operation, and returns its result: a value, or a tuple of them."""
+"""Adds the layers of one operation, and returns its result: a tensor, or a tuple of them."""

@@ -1,0 +1,110 @@
+"""The effective receptive field: where in its theoretical field a unit's gradient really lies.
+
+After Luo, Li, Urtasun and Zemel 2016, "Understanding the effective receptive field in deep convolutional neural
+networks": the gradient of a layer's central unit with respect to the image, over random images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sepnet.anatomy.graph import Graph, Value
+from sepnet.anatomy.receptive_field import AXES, Field
+from sepnet.anatomy.trace import named_steps, read
+
+SHARE = 0.95
+"""Of the gradient's energy: the central window that holds so much is the effective field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectiveField:
+    """The measured field of a layer's central unit.
+
+    ``size`` is ``(height, width)`` in pixels of the smallest window, centred in the theoretical field and of its
+    shape, that holds :data:`SHARE` of the energy; ``energy_within`` is the share that lies in the theoretical field.
+    """
+
+    layer: str
+    receptive_field: tuple[int, int]
+    size: tuple[int, int]
+    energy_within: float
+
+
+def effective_receptive_field(
+    model: nn.Module,
+    image_shape: Sequence[int] = (3, 32, 32),
+    *,
+    samples: int = 8,
+    seed: int = 0,
+    name: str | None = None,
+) -> list[EffectiveField]:
+    """Measure the effective receptive field of each layer, in evaluation mode, with the model's own weights.
+
+    ``samples`` images ``(C, H, W)`` of standard normal pixels are drawn by ``seed``. A unit's channels are weighted by
+    normal numbers, so that the mean of the squared gradient is the squared Jacobian's. A layer whose unit
+    has no gradient at all, as a dead ReLU's, is left out.
+
+    Raises:
+        SepnetError: as :func:`sepnet.anatomy.trace`.
+
+    """
+    reading = read(model, image_shape, name=name)
+    rows = named_steps(model, reading)
+    generator = torch.Generator().manual_seed(seed)
+    energy = {step: torch.zeros(tuple(image_shape[1:])) for step in rows}
+    for _ in range(samples):
+        image = torch.randn((1, *image_shape), generator=generator).requires_grad_()
+        tensors = _run(reading.graph, image)
+        for step in rows:
+            unit = _central(tensors[step.operation.results[0]], step.field)
+            weights = torch.randn(unit.shape, generator=generator)
+            (gradient,) = torch.autograd.grad(
+                (unit * weights).sum(), image, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            energy[step] += gradient.square().sum(dim=(0, 1))
+    return [_effective(rows[step], step.field, found) for step, found in energy.items() if found.sum() > 0]
+
+
+def _run(graph: Graph, image: Tensor) -> dict[Value, Tensor]:
+    tensors = {value: graph.tensors[str(value.name)].detach().float() for value in graph.inputs}
+    tensors[graph.image] = image.clone()
+    with torch.enable_grad():
+        for op in graph.operations:
+            if op.writes is not None:  # who asks for its gradient needs it as it was
+                tensors[op.writes] = tensors[op.writes].clone()
+            op.run(tensors)
+    return tensors
+
+
+def _central(tensor: Tensor, field: Field) -> Tensor:
+    """Return all channels at the middle position along each image axis."""
+    factors = [factor for dim in field.dims for factor in dim]
+    apart = tensor.reshape([factor.size for factor in factors])
+    return apart[tuple(slice(None) if factor.axis is None else factor.size // 2 for factor in factors)]
+
+
+def _effective(layer: str, field: Field, energy: Tensor) -> EffectiveField:
+    """Grow a window about the field's centre until it holds enough."""
+    total = float(energy.sum())
+    centres, halves = [], []
+    for axis in AXES:
+        span = field.spans[axis]
+        centres.append(span.low + span.jump * (field.count(axis) // 2) + (span.size - 1) / 2)
+        halves.append(span.size / 2)
+    distance = torch.stack(
+        torch.meshgrid(
+            *[(torch.arange(n) - c).abs() + 0.5 for n, c in zip(energy.shape, centres, strict=True)], indexing="ij"
+        )
+    )
+    reach = (distance / torch.tensor(halves).view(2, 1, 1)).amax(0).flatten()
+    order = reach.argsort()
+    held = energy.flatten()[order].cumsum(0) / total
+    place = min(int((held < SHARE).sum()), len(held) - 1)
+    share = min(float(reach[order][place]), 1.0)
+    within = float(energy.flatten()[reach <= 1 + 1e-6].sum()) / total
+    height, width = (round(2 * half * share) for half in halves)
+    return EffectiveField(
+        layer=layer, receptive_field=field.receptive_field, size=(height, width), energy_within=within
+    )

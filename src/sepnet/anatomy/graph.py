@@ -1,0 +1,282 @@
+"""A network as a graph of ATen operators, in the order of execution."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from sepnet.anatomy.capture import capture
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OF_SHAPE_ALONE = {
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
+}
+"""Operators that take a tensor for its shape and do not look at its values."""
+
+MODES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
+"""Where PyTorch puts a part of the graph for which a mode is set, and how many settings come before it."""
+
+
+@dataclass(eq=False)
+class Value:
+    """One tensor. ``operation`` computes it; without one it is the image, a parameter, a buffer or a constant.
+
+    ``name`` is a parameter's, buffer's or constant's. ``base`` is the value whose memory it shares.
+    """
+
+    shape: tuple[int, ...]
+    operation: Operation | None = None
+    name: str | None = None
+    sees_image: bool = False
+    base: Value | None = None
+    users: list[Operation] = field(default_factory=list)
+
+    @property
+    def root(self) -> Value:
+        """The value that owns its memory."""
+        return self if self.base is None else self.base.root
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The parameters and buffers from which a constant is computed."""
+        if self.name is not None:
+            return (self.name,)
+        return tuple(name for value in self.operation.inputs for name in value.tensors) if self.operation else ()
+
+
+@dataclass(eq=False)
+class Operation:
+    """One call of an ATen operator.
+
+    ``arguments`` are by the names in the operator's schema, its defaults among them; tensors are :class:`Value`.
+    ``path`` is the module in whose ``forward`` it was called, ``module`` that module's class, with its package;
+    ``call`` is the same for all operations of one call of the module. ``overwritten`` is an earlier operation that
+    changed in place what this one reads through another view.
+    """
+
+    target: Any
+    arguments: dict[str, Any]
+    path: str
+    module: str
+    call: str
+    with_gradient: bool
+    results: tuple[Value, ...] = ()
+    overwritten: Operation | None = None
+
+    @property
+    def name(self) -> str:
+        """The operator's name; in place or not makes no difference."""
+        return str(self.target.overloadpacket.__name__).removesuffix("_")
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an argument, ``None`` if the operator has none of that name."""
+        return self.arguments.get(name)
+
+    @property
+    def inputs(self) -> list[Value]:
+        """All tensors given."""
+        return [leaf for leaf in pytree.tree_leaves(self.arguments) if isinstance(leaf, Value)]
+
+    @property
+    def images(self) -> list[Value]:
+        """The tensors given that depend on the image."""
+        return [value for value in self.inputs if value.sees_image]
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether its results depend on the image."""
+        return any(value.sees_image for value in self.results)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of its first result."""
+        return self.results[0].shape
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether a layer of ``torch.nn`` called it."""
+        return self.module.startswith("torch.nn.")
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The parameters and buffers that it uses, themselves or computed from."""
+        return tuple(name for value in self.inputs if not value.sees_image for name in value.tensors)
+
+    @property
+    def writes(self) -> Value | None:
+        """The tensor that it changes in place."""
+        return self._aliased(written=True)
+
+    @property
+    def views(self) -> Value | None:
+        """The tensor of which its results are views."""
+        return self._aliased(written=False)
+
+    def _aliased(self, *, written: bool) -> Value | None:
+        for argument in self.target._schema.arguments:
+            given = self.arguments[argument.name]
+            if argument.alias_info is not None and argument.alias_info.is_write == written:
+                return given if isinstance(given, Value) else None
+        return None
+
+    def run(self, tensors: dict[Value, Tensor], **changed: Any) -> None:
+        """Compute its results in PyTorch, from the tensors of its inputs, and add them to ``tensors``."""
+        given = {**self.arguments, **changed}
+        arguments = pytree.tree_map_only(Value, tensors.__getitem__, given)
+        with torch.set_grad_enabled(self.with_gradient):
+            results = self.target(**arguments)
+        several = results if isinstance(results, tuple | list) else (results,)[: len(self.results)]
+        tensors.update(zip(self.results, several, strict=True))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What a network does with one image ``(1, C, H, W)``.
+
+    ``result`` is what ``forward`` returned, its tensors as :class:`Value`. ``tensors`` are the network's own
+    parameters, buffers and constants by name; ``inputs`` the values that stand for them.
+    """
+
+    network: str
+    image: Value
+    operations: list[Operation]
+    result: Any
+    tensors: dict[str, Tensor]
+    inputs: list[Value]
+
+
+def read_graph(model: nn.Module, image_shape: Sequence[int], network: str) -> Graph:
+    """Return the graph of a network, captured once.
+
+    Raises:
+        SepnetError: it cannot be captured; the layer is named.
+
+    """
+    channels, height, width = image_shape
+    program = capture(model, (channels, height, width), network)
+    signature = program.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    builder = _Builder()
+    inputs = []
+    for node in program.graph.find_nodes(op="placeholder"):
+        name = names.get(node.name)
+        shape = tuple(getattr(node.meta["val"], "shape", ()))
+        builder.values[node] = Value(shape, name=name, sees_image=node.name == signature.user_inputs[0])
+        inputs.append(builder.values[node])
+    results = builder.add(program.graph_module, with_gradient=True)
+    return Graph(
+        network=network,
+        image=next(value for value in inputs if value.sees_image),
+        operations=builder.operations,
+        result=_result(program, results),
+        tensors={
+            **program.constants,
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+        },
+        inputs=[value for value in inputs if value.name is not None],
+    )
+
+
+class _Builder:
+    """Turns the nodes of a captured graph into operations; what an operation changed in place is seen changed."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.values: dict[fx.Node, Any] = {}
+        self._stale: dict[Value, Operation] = {}
+
+    def add(self, module: fx.GraphModule, *, with_gradient: bool) -> Any:
+        """Add the operations of a part of the graph, and return its results."""
+        for node in module.graph.nodes:
+            if node.op == "output":
+                return fx.map_arg(node.args[0], self._value)
+            if node.op == "call_function":
+                self.values[node] = self._call(module, node, with_gradient=with_gradient)
+        return None
+
+    def _call(self, module: fx.GraphModule, node: fx.Node, *, with_gradient: bool) -> Any:
+        if node.target is operator.getitem:
+            source, index = node.args
+            return self._value(source)[index]
+        mode = getattr(node.target, "__name__", "")
+        if mode in MODES:
+            named: Any = node.args[MODES[mode]]
+            part, given = getattr(module, named.target), node.args[MODES[mode] + 1 :]
+            self.values.update(zip(part.graph.find_nodes(op="placeholder"), map(self._value, given), strict=True))
+            return self.add(part, with_gradient=bool(node.args[0]) if "grad" in mode else with_gradient)
+        return self._operation(node, with_gradient=with_gradient)
+
+    def _operation(self, node: fx.Node, *, with_gradient: bool) -> Any:
+        path, kind, call = _caller(node)
+        operation = Operation(node.target, self._arguments(node), path, kind, call, with_gradient)
+        sees = bool(operation.images) and operation.name not in OF_SHAPE_ALONE
+        written, viewed = operation.writes, operation.views
+        results = pytree.tree_map_only(
+            (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool, int, float),
+            lambda one: Value(tuple(getattr(one, "shape", ())), operation, sees_image=sees, base=written or viewed),
+            node.meta.get("val"),
+        )
+        operation.results = tuple(values_in(results))
+        operation.overwritten = next((self._stale[value] for value in operation.inputs if value in self._stale), None)
+        for value in operation.inputs:
+            value.users.append(operation)
+        self.operations.append(operation)
+        if written is not None:
+            self._overwrite(written, operation)
+        return results
+
+    def _arguments(self, node: fx.Node) -> dict[str, Any]:
+        schema = node.target._schema.arguments  # type: ignore[union-attr]
+        given = {**dict(zip((one.name for one in schema), node.args, strict=False)), **node.kwargs}
+        return {one.name: fx.map_arg(given.get(one.name, one.default_value), self._value) for one in schema}
+
+    def _value(self, node: Any) -> Any:
+        return self.values[node]
+
+    def _overwrite(self, written: Value, operation: Operation) -> None:
+        """Let all who hold a tensor see its new values; other views of its memory are stale from now on."""
+        root = written.root
+        for node, value in self.values.items():
+            if value is written:
+                self.values[node] = operation.results[0]
+        held = values_in(list(self.values.values()))
+        self._stale.update({value: operation for value in held if value.root is root and value.operation != operation})
+
+
+def _caller(node: fx.Node) -> tuple[str, str, str]:
+    """Return path and class of the module that called an operator, and what tells its calls apart."""
+    stack = node.meta.get("nn_module_stack") or {"": ("", "")}
+    call, (path, kind) = list(stack.items())[-1]
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    return path.partition("@")[0], kind.replace("utils.parametrize.Parametrized", "parametrized."), call
+
+
+def _result(program: ExportedProgram, results: Any) -> Any:
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    return pytree.tree_unflatten(list(results), spec)
+
+
+def values_in(result: Any) -> Iterator[Value]:
+    """Yield the tensors in what a network returned."""
+    return (leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Value))

@@ -1,0 +1,53 @@
+"""What PyTorch keeps of a forward pass until the backward pass, layer by layer."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from sepnet.anatomy.graph import Graph, Operation, Value
+
+IN_TRAINING = ("training", "train", "use_input_stats")
+"""The arguments of norms and dropout that are true in training."""
+
+
+def kept_for_backward(graph: Graph) -> Counter[Operation]:
+    """Return the bytes that autograd keeps for one image, by the operation for which it keeps them first.
+
+    The graph runs with tensors that have no values, norms and dropout as in training, and autograd says which
+    tensors it saves. Each memory counts once; the network's own parameters and buffers do not count.
+    """
+    tensors = {value: _without_values(graph.tensors[str(value.name)]) for value in graph.inputs}
+    seen = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
+    tensors[graph.image] = torch.empty(graph.image.shape, device="meta", dtype=_precision(tensors))
+    kept: Counter[Operation] = Counter()
+    for op in graph.operations:
+
+        def pack(tensor: Tensor, op: Operation = op) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in seen:
+                seen.add(storage._cdata)
+                kept[op] += storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            op.run(tensors, **_changed(op))
+    return kept
+
+
+def _changed(op: Operation) -> dict[str, Any]:
+    """Return the arguments that differ in training, and on tensors without values."""
+    changed: dict[str, Any] = {name: True for name in IN_TRAINING if op[name] is False}
+    if "running_mean" in op.arguments:  # by the batch's own statistics
+        changed |= {"running_mean": None, "running_var": None}
+    return {**changed, "device": "meta"} if op["device"] is not None else changed
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
+
+
+def _precision(tensors: dict[Value, Tensor]) -> torch.dtype:
+    return next((tensor.dtype for tensor in tensors.values() if tensor.requires_grad), torch.float32)
