@@ -4,7 +4,8 @@ import itertools
 import re
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import sepnet
 from sepnet.networks import NETWORKS, build
@@ -125,6 +126,26 @@ def test_a_layer_called_twice_is_one_layer_in_keras() -> None:
     source = assert_same(randomize(nn.Sequential(convolution, nn.Tanh(), convolution)), (3, 6, 5))
     assert source.count("Conv2D(") == 1
     assert source.count("shared1(") == 2
+
+
+def test_layers_are_listed_in_the_order_of_their_first_call() -> None:
+    first, second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+    assert_same(randomize(nn.Sequential(first, nn.Tanh(), second, nn.Tanh(), first)), (3, 6, 5))
+
+
+def test_a_concatenation_of_one_tensor_is_no_layer() -> None:
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(5, 2, 1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            found = [x]
+            for block in self.blocks:
+                found.append(block(torch.cat(found, 1)))
+            return torch.cat(found, 1)
+
+    assert assert_same(randomize(Dense()), (3, 6, 5)).count("Concatenate()") == 2
 
 
 def test_frozen_layers_are_counted_as_such() -> None:

@@ -76,7 +76,10 @@ class KerasPlan:
     @property
     def distinct(self) -> list[KerasLayer]:
         """Each layer once, however often it is called."""
-        return list({layer.identity: layer for layer in reversed(self.layers)}.values())[::-1]
+        first: dict[int, KerasLayer] = {}
+        for layer in self.layers:
+            first.setdefault(layer.identity, layer)
+        return list(first.values())
 
     @property
     def parameters(self) -> int:
