@@ -43,12 +43,14 @@ def test_json_is_the_documents_form() -> None:
         "trainable": 1344,
         "non_trainable": 0,
         "macs": 1_327_104,
+        "kept_for_backward": 3 * 32 * 32 * 4,
     }
     assert document["totals"] == {
         "trainable": 1_172_410,
         "non_trainable": 0,
         "parameters": 1_172_410,
         "macs": 55_145_472,
+        "kept_for_backward": anatomy.kept_for_backward,
     }
 
 

@@ -125,6 +125,7 @@ class Anatomy:
                 "non_trainable": self.non_trainable,
                 "parameters": self.parameters,
                 "macs": self.macs,
+                "kept_for_backward": self.kept_for_backward,
             },
         }
 
@@ -139,4 +140,5 @@ def _layer_to_dict(layer: Layer) -> dict[str, Any]:
         "trainable": layer.trainable,
         "non_trainable": layer.non_trainable,
         "macs": layer.macs,
+        "kept_for_backward": layer.kept_for_backward,
     }

@@ -17,6 +17,9 @@ from sepnet.anatomy.trace import named_steps, read
 SHARE = 0.95
 """Of the gradient's energy: the central window that holds so much is the effective field."""
 
+SAMPLES = 8
+"""How many random images are measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EffectiveField:
@@ -31,12 +34,17 @@ class EffectiveField:
     size: tuple[int, int]
     energy_within: float
 
+    @property
+    def share(self) -> float:
+        """The effective field's share of the theoretical field's area."""
+        return self.size[0] * self.size[1] / (self.receptive_field[0] * self.receptive_field[1])
+
 
 def effective_receptive_field(
     model: nn.Module,
     image_shape: Sequence[int] = (3, 32, 32),
     *,
-    samples: int = 8,
+    samples: int = SAMPLES,
     seed: int = 0,
     name: str | None = None,
 ) -> list[EffectiveField]:

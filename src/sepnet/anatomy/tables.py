@@ -1,7 +1,7 @@
 """An anatomy as text, Markdown or JSON."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 
 from rich import box
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sepnet.anatomy.anatomy import Anatomy, Layer
+from sepnet.anatomy.effective_field import SAMPLES, SHARE, EffectiveField
 from sepnet.notices import wrapped
 
 Column = tuple[str, Callable[[Layer], str]]
@@ -46,8 +47,8 @@ def to_text(anatomy: Anatomy, width: int = 100) -> str:
     """Return the anatomy as a plain table at most ``width`` characters wide, without colour.
 
     Beside the receptive field stands the share of the image that it covers. Where the width does not hold all
-    columns, the total stride goes first, then the split of the parameters; then name and kind share a column; narrower
-    still, each layer has lines of its own. No word is broken.
+    columns, the bytes kept for the backward pass go first, then the total stride, then the split of the parameters;
+    then name and kind share a column; narrower still, each layer has lines of its own. No word is broken.
     """
     table = next((table for table in _tables(anatomy) if _width_of(table) <= width), None)
     layers = _stacked(anatomy) if table is None else _print(table, width).splitlines()
@@ -70,6 +71,23 @@ def _stacked(anatomy: Anatomy) -> list[str]:
     return lines
 
 
+def effective_to_text(network: str, found: Sequence[EffectiveField]) -> str:
+    """Return the effective receptive fields as a plain table."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, header in enumerate(("layer", "receptive field", "effective field", "share of area")):
+        table.add_column(header.replace(" ", "\n", 1), justify="right" if place else "left")
+    for one in found:
+        table.add_row(Text(one.layer), _times(one.receptive_field), _times(one.size), f"{one.share:.0%}")
+    within = min((one.energy_within for one in found), default=1.0)
+    notes = [
+        f"effective field: the central window that holds {SHARE:.0%} of the gradient's energy; "
+        f"{SAMPLES} random images, seed 0",
+        f"energy within the theoretical field: at least {within:.2%}",
+    ]
+    lines = [f"{network}, untrained", "", *_print(table, 120).splitlines(), "", *notes]
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _columns(anatomy: Anatomy) -> list[Column]:
     return [
         ("layer", lambda layer: layer.name),
@@ -80,15 +98,17 @@ def _columns(anatomy: Anatomy) -> list[Column]:
         ("trainable", lambda layer: f"{layer.trainable:,}"),
         ("non-trainable", lambda layer: f"{layer.non_trainable:,}"),
         ("MACs", lambda layer: f"{layer.macs:,}"),
+        ("kept bytes", lambda layer: "–" if layer.kept_for_backward is None else f"{layer.kept_for_backward:,}"),
     ]
 
 
 def _tables(anatomy: Anatomy) -> list[Table]:
     """Return the same table from the widest to the narrowest, whose first column folds."""
-    name, kind, output, field, stride, trainable, non_trainable, macs = _columns(anatomy)
+    name, kind, output, field, stride, trainable, non_trainable, macs, kept = _columns(anatomy)
     parameters: Column = ("parameters", lambda layer: f"{layer.trainable + layer.non_trainable:,}")
     both: Column = ("layer", lambda layer: f"{layer.name} {layer.kind}")
     choices = [
+        [name, kind, output, field, stride, trainable, non_trainable, macs, kept],
         [name, kind, output, field, stride, trainable, non_trainable, macs],
         [name, kind, output, field, trainable, non_trainable, macs],
         [name, kind, output, field, parameters, macs],
@@ -135,12 +155,13 @@ def _heading(anatomy: Anatomy) -> str:
 
 
 def _totals(anatomy: Anatomy) -> list[str]:
-    peak = anatomy.peak_activation
+    peak, kept = anatomy.peak_activation, anatomy.kept_for_backward
     return [
         f"parameters: {anatomy.parameters:,} "
         f"({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)",
         f"MACs: {anatomy.macs:,} an image",
         f"peak activation: {peak.values:,} values, at layer {peak.layer}",
+        *([] if kept is None else [f"kept for the backward pass: {kept:,} bytes an image"]),
     ]
 
 
