@@ -370,8 +370,11 @@ def export_run(
     config = found.config
     folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
     file = folder / f"{config.network.rpartition(':')[2]}.keras" if out is None else Path(out)
-    layers = export.plan(trained.load(found, network, trust=trust), config.image_shape, name=config.network)
-    export.write_keras(layers, file, mean=config.mean, std=config.std)
+    from sepnet.export.keras.file import write_keras
+    from sepnet.export.keras.plan import plan
+
+    layers = plan(trained.load(found, network, trust=trust), config.image_shape, name=config.network)
+    write_keras(layers, file, mean=config.mean, std=config.std)
     return file
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scipy import stats
 from torch import Tensor
 
 from sepnet.errors import SepnetError
@@ -173,6 +172,8 @@ def by_assignment(base: Sequence[Epoch], challenger: Sequence[Epoch]) -> ByAssig
 
 def mcnemar(base_right: Tensor, challenger_right: Tensor) -> McNemar:
     """Test two models' right answers, each ``(N,)`` bool, image by image."""
+    from scipy import stats  # half a second, which a summary need not wait for
+
     only_base = int((base_right & ~challenger_right).sum())
     only_challenger = int((challenger_right & ~base_right).sum())
     disagreements = only_base + only_challenger
@@ -190,6 +191,8 @@ def mcnemar(base_right: Tensor, challenger_right: Tensor) -> McNemar:
 
 def welch(base: Sequence[float], challenger: Sequence[float]) -> Welch:
     """Compare the mean accuracies of two recipes over their seeds, at least two each."""
+    from scipy import stats  # half a second, which a summary need not wait for
+
     if min(len(base), len(challenger)) < 2:
         raise SepnetError(f"{len(base)} runs against {len(challenger)}: expected one each, or at least two each")
     difference = _mean(challenger) - _mean(base)
@@ -210,6 +213,8 @@ def welch(base: Sequence[float], challenger: Sequence[float]) -> Welch:
 
 def _welch_interval(base: Sequence[float], challenger: Sequence[float], difference: float) -> tuple[float, float]:
     """Return the interval's ends; without any spread between seeds it is the difference alone."""
+    from scipy import stats  # half a second, which a summary need not wait for
+
     errors = [float(stats.sem(values)) ** 2 for values in (base, challenger)]
     if sum(errors) == 0:
         return difference, difference

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from sepnet.errors import SepnetError
-from sepnet.export import keras_definition, plan, write_keras
+from sepnet.export import keras_definition
+from sepnet.export.keras.file import write_keras
+from sepnet.export.keras.plan import plan
 
 TOLERANCE = 1e-4
 """Of the largest output, where that is above 1."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import logging
 import traceback
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.export
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -40,22 +40,9 @@ def capture(model: nn.Module, image_shape: tuple[int, int, int], network: str) -
             if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
                 with torch.no_grad():
                     model(image)
-            return _export()(model, (image,), strict=False)
+            return torch.export.export(model, (image,), strict=False)
         except Exception as error:
             raise SepnetError(_complaint(model, image, network, error)) from error
-
-
-def _export() -> Any:
-    """Import ``torch.export``, half a million objects that stay: meanwhile the collector would only look on."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        import torch.export._trace
-
-        return torch.export.export
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _require_plain(model: nn.Module, network: str) -> None:

@@ -1,5 +1,6 @@
 """The ``sepnet`` command: its subcommands, and how a mistake or an interruption ends it."""
 
+import gc
 import itertools
 import json
 import sys
@@ -86,7 +87,9 @@ def main() -> None:
         streams.guard()
     except OutputError as error:
         sys.exit(_end(arguments, f"error: standard output cannot be written: {error}", OUTPUT_FAILED))
-    sys.exit(run(arguments))
+    code = run(arguments)
+    gc.freeze()  # so that the last collection passes over what PyTorch's import has made
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """Options that several subcommands take, and how a result is printed."""
 
 import contextlib
+import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,18 @@ def only_results() -> Iterator[None]:
     """Send what a user's network prints to standard error, so that standard output stays the result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep Python's collector from looking, again and again, through the objects that a second of imports makes."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def print_json(value: Any) -> None:

@@ -14,6 +14,7 @@ from sepnet.cli.options import (
     NetworkArgument,
     image_shape,
     only_results,
+    without_collector,
 )
 from sepnet.errors import SepnetError
 
@@ -50,24 +51,32 @@ def command(
     The effective receptive field is the central window that holds 95 % of the energy of a unit's gradient (Luo et
     al. 2016), over 8 random images, seed 0, with the weights that an untrained network starts from.
     """
-    from sepnet import api
-    from sepnet.anatomy import effective_to_text, to_json, to_markdown, to_text
+    with without_collector():
+        _print(network, form, image_shape(image_size, channels), classes, effective=effective)
 
-    shape = image_shape(image_size, channels)
+
+def _print(network: str, form: SummaryFormat, shape: tuple[int, int, int], classes: int, *, effective: bool) -> None:
+    from sepnet.anatomy import effective_to_text, to_json, to_markdown, to_text, trace
+    from sepnet.networks import build
+
     if effective:
         if form is not SummaryFormat.text:
             raise SepnetError(f"--effective with --format {form}: expected text, the only form it has")
+        from sepnet import api
+
         with only_results():
             found = api.effective_receptive_field(network, image_shape=shape, classes=classes)
         print(effective_to_text(network, found))
         return
     if form is SummaryFormat.keras:
+        from sepnet.export import keras_definition
+
         with only_results():
-            definition = api.keras_definition(network, image_shape=shape, classes=classes)
+            definition = keras_definition(build(network, classes=classes, image_shape=shape), shape, name=network)
         print(definition, end="")
         return
     with only_results():
-        anatomy = api.summary(network, image_shape=shape, classes=classes)
+        anatomy = trace(build(network, classes=classes, image_shape=shape), shape, name=network)
     if form is SummaryFormat.json:
         print(to_json(anatomy))
     elif form is SummaryFormat.markdown:

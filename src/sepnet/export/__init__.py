@@ -4,12 +4,6 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from sepnet.export.keras.file import write_keras
-from sepnet.export.keras.listing import to_source
-from sepnet.export.keras.plan import plan
-
-__all__ = ["keras_definition", "plan", "write_keras"]
-
 
 def keras_definition(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> str:
     """Return Python source that builds the network, untrained, as ``model`` in Keras 3.
@@ -21,4 +15,7 @@ def keras_definition(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32),
         SepnetError: it cannot be read, or an operation has no counterpart in Keras; the layer is named.
 
     """
+    from sepnet.export.keras.listing import to_source
+    from sepnet.export.keras.plan import plan
+
     return to_source(plan(model, image_shape, name=name))
