@@ -42,13 +42,22 @@ def test_summary_as_json_is_the_documented_object(capsys: Captured) -> None:
         "non_trainable": 2_144,
         "parameters": 96_009,
         "macs": sum(layer["macs"] for layer in summary["layers"]),
+        "kept_for_backward": sum(layer["kept_for_backward"] for layer in summary["layers"]),
     }
     keys = ["name", "kind", "output", "receptive_field", "jump", "trainable", "non_trainable", "macs"]
+    keys.append("kept_for_backward")
     for layer in summary["layers"]:
         assert list(layer) == keys
         assert len(layer["receptive_field"]) == len(layer["jump"]) == 2
         assert len(layer["output"]) in (1, 3)
         assert all(isinstance(layer[key], int) for key in keys[5:])
+
+
+def test_summary_measures_the_effective_receptive_field(capsys: Captured) -> None:
+    assert run("summary net.py:small --effective".split()) == 0
+    text = capsys.readouterr().out
+    assert "effective field: the central window that holds 95% of the gradient's energy" in text
+    assert "energy within the theoretical field: at least 100.00%" in text
 
 
 def test_summary_shows_the_receptive_fields_of_the_assignment(capsys: Captured) -> None:
