@@ -54,7 +54,7 @@ def test_summary_as_json_is_the_documented_object(capsys: Captured) -> None:
 
 
 def test_summary_measures_the_effective_receptive_field(capsys: Captured) -> None:
-    assert run("summary net.py:small --effective".split()) == 0
+    assert run(["summary", "net.py:small", "--effective"]) == 0
     text = capsys.readouterr().out
     assert "effective field: the central window that holds 95% of the gradient's energy" in text
     assert "energy within the theoretical field: at least 100.00%" in text
