@@ -138,6 +138,7 @@ def test_norms_dropout_padding_and_views(module: nn.Module) -> None:
 
 FUNCTIONS: dict[str, Function] = {
     **{f"torch.{name}": getattr(torch, name) for name in ["abs", "exp", "expm1", "square", "sin", "cos", "erf", "neg"]},
+    "arctangent": torch.atan,
     "logarithms and roots": lambda x: (x.abs() + 0.5).log().abs().log1p().sqrt().add(0.1).rsqrt(),
     "x + 1": lambda x: x + 1,
     "1 - x": lambda x: 1 - x,

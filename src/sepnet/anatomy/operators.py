@@ -169,6 +169,7 @@ OPERATORS: dict[str, Operator] = {
     "threshold": _activation("threshold", "threshold"),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "clip"), CLAMP),
     "abs": _function("abs", "abs"),
+    "atan": _activation("arctangent", "ops.arctan"),
     **{name: _function(name, "exp") for name in ("exp", "expm1")},
     **{name: _function(name, "log") for name in ("log", "log1p")},
     **{name: _function(name, "sqrt") for name in ("sqrt", "rsqrt")},
