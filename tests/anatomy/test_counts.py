@@ -161,3 +161,13 @@ IMAGE = 3 * 32 * 32
 def test_peak_activation(model: nn.Module, values: int, layer: str) -> None:
     peak = trace(model).peak_activation
     assert (peak.values, peak.layer) == (values, layer)
+
+
+def test_constants_that_build_on_each_other_are_counted_in_one_pass() -> None:
+    def forward(net: Any, x: Tensor) -> Tensor:
+        scale = net.gamma
+        for _ in range(60):  # 2⁶⁰ ways lead from the product back to the parameter
+            scale = (scale + scale) / 2
+        return x * scale
+
+    assert counts(trace(Net(forward, gamma=nn.Parameter(torch.ones(3, 1, 1))))) == {"multiply": (3, 0)}

@@ -190,15 +190,9 @@ def weight_shape(op: Operation) -> tuple[int, ...]:
     weight: Value = op["weight"]
     if weight.sees_image:
         raise FieldError("its weights are computed from the image")
-    if _is_drawn(weight):
+    if weight.is_drawn:
         raise FieldError("its weights are made in forward, anew for each image: make the layer in __init__")
     return weight.shape
-
-
-def _is_drawn(value: Value) -> bool:
-    op = value.operation
-    drawn = op is not None and op.name in ("empty", "uniform", "normal", "rand", "randn")
-    return drawn or (op is not None and any(map(_is_drawn, op.inputs)))
 
 
 def is_arithmetic(op: Operation) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ OF_SHAPE_ALONE = {
     *("new_zeros", "new_ones", "new_full", "new_empty"),
 }
 """Operators that take a tensor for its shape and do not look at its values."""
+
+DRAWN = {"empty", "uniform", "normal", "rand", "randn"}
+"""Operators whose results are random, or not set."""
 
 MODES = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 """Where PyTorch puts a part of the graph for which a mode is set, and how many settings come before it."""
@@ -51,12 +55,19 @@ class Value:
         """How many numbers it holds."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def tensors(self) -> tuple[str, ...]:
         """The parameters and buffers from which a constant is computed."""
         if self.name is not None:
             return (self.name,)
-        return tuple(name for value in self.operation.inputs for name in value.tensors) if self.operation else ()
+        sources = self.operation.inputs if self.operation else []
+        return tuple(dict.fromkeys(name for value in sources for name in value.tensors))
+
+    @cached_property
+    def is_drawn(self) -> bool:
+        """Whether it is computed from random numbers, or from memory that nothing has set."""
+        op = self.operation
+        return op is not None and (op.name in DRAWN or any(value.is_drawn for value in op.inputs))
 
 
 @dataclass(eq=False)
