@@ -44,7 +44,7 @@ def open_regular(path: str | Path, *, follow_links: bool = True) -> BinaryIO:
             os.close(descriptor)
             raise
     except FileNotFoundError:
-        raise SepnetError(f"'{path}' could not be read: it does not exist") from None
+        raise SepnetError(f"'{path}' does not exist") from None
     except (OSError, ValueError) as error:  # a ValueError, where the name holds a null byte
         raise SepnetError(f"'{path}' could not be read: {getattr(error, 'strerror', None) or error}") from error
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sepnet.anatomy import KINDS, Anatomy, Convolution, Layer
 from sepnet.errors import SepnetError
-from sepnet.settings import check_type, hint, read_toml, to_settings
+from sepnet.settings import check_type, hint, read_toml, shown, to_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Rules:
             value = getattr(self, field.name)
             check_type(f"rules: {field.name}", value, field.type)
             if type(value) is int and value <= 0:
-                raise SepnetError(f"rules: {field.name} is {value}: expected a whole number above 0")
+                raise SepnetError(f"rules: {field.name} is {shown(value)}: expected a whole number above 0")
         for kind in self.allowed_layers or ():
             if kind not in KINDS:
                 raise SepnetError(

@@ -94,12 +94,12 @@ def require_counts(*, image_shape: Any, classes: Any = 1) -> None:
     """Raise unless these are a shape ``(C, H, W)`` and a number of classes that a network may be made for."""
     numbers = image_shape if isinstance(image_shape, Sequence) else ()
     if len(numbers) != 3 or not all(isinstance(number, int) and number > 0 for number in numbers):
-        raise SepnetError(f"image_shape is {image_shape!r}: expected (C, H, W), three whole numbers of at least 1")
+        raise SepnetError(f"image_shape is {shown(image_shape)}: expected (C, H, W), three whole numbers of at least 1")
     if math.prod(numbers) > MOST_VALUES:
         size = "×".join(map(str, numbers))
         raise SepnetError(f"an image {size} has {math.prod(numbers):,} values: expected at most {MOST_VALUES:,}")
     if not isinstance(classes, int) or not 1 <= classes <= MOST_CLASSES:
-        raise SepnetError(f"classes is {classes!r}: expected a whole number from 1 to {MOST_CLASSES:,}")
+        raise SepnetError(f"classes is {shown(classes)}: expected a whole number from 1 to {MOST_CLASSES:,}")
 
 
 def to_settings(kind: type[Settings], values: Any, *, source: str) -> Settings:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sepnet.errors import SepnetError
-from sepnet.settings import check_type, hint, parse_toml, read_toml, to_settings
+from sepnet.settings import check_type, hint, parse_toml, read_toml, shown, to_settings
 
 PRESETS = ("published", "champion", "short")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -77,7 +77,7 @@ class Recipe:
         for name, (low, high, expected) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise SepnetError(f"recipe: {name} is {value}: expected {expected}")
+                raise SepnetError(f"recipe: {name} is {shown(value)}: expected {expected}")
         for name in ("lr", "muon_lr", "vector_lr"):
             if getattr(self, name) == 0:
                 raise SepnetError(f"recipe: {name} is {getattr(self, name)}: expected a number above 0, up to 1e9")
