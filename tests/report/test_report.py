@@ -187,7 +187,7 @@ def test_a_copy_of_the_report_trains_nothing_unless_asked(copy: Path) -> None:
 
 def test_the_same_runs_give_the_same_report(copy: Path, capsys: Captured) -> None:
     before = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
-    assert run(f"report runs/small-sample runs/Residual-sample --out {FOLDER}".split()) == 0
+    assert run(f"report --trust runs/small-sample runs/Residual-sample --out {FOLDER}".split()) == 0
     assert capsys.readouterr().out == f"{FOLDER}\n"
     after = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
     assert after.keys() == before.keys()
