@@ -9,6 +9,7 @@ import codecs
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import TextIO
 
 PLAIN = {
@@ -47,28 +48,31 @@ def _to_plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ERRORS, _to_plain)
 
 
-class _Output(io.FileIO):
-    """Standard output's descriptor; a write that fails is an OutputError, unless the reader has gone."""
+class _Guarded(io.TextIOWrapper):
+    """A standard stream; a write that fails goes to :meth:`failed`, unless the reader has gone."""
 
-    def write(self, data, /):  # type: ignore[no-untyped-def]
+    def write(self, text: str, /) -> int:
+        self._try(lambda: super(_Guarded, self).write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(super().flush)
+
+    def failed(self, error: OSError) -> None:
+        """Drop a notice."""
+
+    def _try(self, action: Callable[[], object]) -> None:
         try:
-            return super().write(data)
+            action()
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise OutputError(error.strerror or str(error)) from error
+            self.failed(error)
 
 
-class _Notices(io.FileIO):
-    """Standard error's descriptor; a write that fails is dropped, unless the reader has gone."""
-
-    def write(self, data, /):  # type: ignore[no-untyped-def]
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return len(data)
+class _Output(_Guarded):
+    def failed(self, error: OSError) -> None:
+        raise OutputError(error.strerror or str(error)) from error
 
 
 def guard() -> None:
@@ -86,19 +90,20 @@ def guard() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
-    sys.stdout = _guarded(sys.stdout, _Output(1, "wb", closefd=False))
-    sys.stderr = _guarded(sys.stderr, _Notices(2, "wb", closefd=False))
+    sys.stdout = _guarded(sys.stdout, 1, _Output)
+    sys.stderr = _guarded(sys.stderr, 2, _Guarded)
     if closed:
         raise OutputError("it is closed; send it to a file, or to /dev/null")
 
 
-def _guarded(stream: TextIO | None, raw: io.FileIO) -> TextIO:
-    if os.name == "nt" and isinstance(stream, io.TextIOWrapper):  # a console there is no file
+def _guarded(stream: TextIO | None, descriptor: int, kind: type[_Guarded]) -> TextIO:
+    if os.name == "nt" and isinstance(stream, io.TextIOWrapper):  # a console there is not a file
         stream.reconfigure(errors=ERRORS)
         return stream
-    encoding = stream.encoding if stream else "utf-8"
-    by_line = raw.fileno() == 2 or raw.isatty()
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, ERRORS, line_buffering=by_line)
+    # Bytes go out in C: in Python, an interruption after a write could write the same again.
+    buffer = io.BufferedWriter(io.FileIO(descriptor, "wb", closefd=False))
+    by_line = descriptor == 2 or buffer.isatty()
+    return kind(buffer, stream.encoding if stream else "utf-8", ERRORS, line_buffering=by_line)
 
 
 def discard_rest() -> None:
