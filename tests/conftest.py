@@ -9,5 +9,5 @@ import signal
 from hypothesis import settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
-settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")

@@ -14,10 +14,11 @@ from sepnet import jobs, run_network
 from sepnet.anatomy import Anatomy, trace
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
-from sepnet.files import write_atomically
+from sepnet.files import exclusively, exists, read_text, write_atomically
 from sepnet.notices import notice, printable
 from sepnet.rules import Report, Rules, check
 from sepnet.runs import Run, RunConfig, numbered
+from sepnet.settings import parse_json
 from sepnet.training.history import best
 from sepnet.training.recipe import Recipe
 from sepnet.verdict import Verdict, judge, require_same_images
@@ -120,7 +121,8 @@ def compare(
     name = f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}"
     path = _folder(out, name, sides[0].runs, sides[1].runs)
     comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)
-    write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
+    with exclusively(path, busy=f"'{path}' is being written by another process: try again", timeout=10):
+        write_atomically(path / VERDICT, json.dumps(comparison.to_dict(), indent=2) + "\n")
     return comparison
 
 
@@ -128,17 +130,19 @@ def _folder(out: Path, name: str, *sides: Sequence[Run]) -> Path:
     """Make the folder ``out/name``, with a number where the verdict in it is of other runs."""
     runs = [[str(run.path) for run in side] for side in sides]
     for path in numbered(out / name):
+        if exists(path) and not path.is_dir():
+            continue
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / VERDICT).is_file() or _judged_runs(path / VERDICT) == runs:
+        if not exists(path / VERDICT) or _judged_runs(path / VERDICT) == runs:
             return path
     raise AssertionError("there is no last number")
 
 
 def _judged_runs(file: Path) -> list[list[str]] | None:
     try:
-        verdict = json.loads(file.read_text("utf-8"))
+        verdict = parse_json(read_text(file), f"'{file}'")
         return [verdict[side]["runs"] for side in ("base", "challenger")]
-    except (ValueError, KeyError, TypeError):
+    except (SepnetError, KeyError, TypeError):
         return None
 
 

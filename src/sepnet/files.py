@@ -5,8 +5,11 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from sepnet.errors import SepnetError
 
@@ -111,6 +114,29 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusively(folder: Path, *, busy: str, timeout: float = 0.0) -> Iterator[None]:
+    """Hold a folder against other processes, and remove what killed ones left half-written in it.
+
+    Raises:
+        SepnetError: another process holds it for longer than ``timeout`` seconds, as ``busy`` says, or it cannot be
+            held.
+
+    """
+    lock = FileLock(folder / ".lock", timeout=timeout)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SepnetError(busy) from None
+    except OSError as error:
+        raise SepnetError(f"'{lock.lock_file}' could not be locked: {error.strerror}; remove it") from error
+    try:
+        remove_partial_files(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def remove_file(path: Path) -> None:

@@ -2,20 +2,19 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from sepnet import environment
 from sepnet.anatomy import Anatomy
 from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
-from sepnet.files import exists, read_file, read_text, remove_file, remove_partial_files, write_atomically
+from sepnet.files import exclusively, exists, read_file, read_text, remove_file, write_atomically
 from sepnet.folders import create_folder, numbered
 from sepnet.manifest import MANIFEST, verify_manifest, write_manifest
 from sepnet.notices import notice, notice_once
@@ -149,21 +148,9 @@ class Run:
             self.require_finished()
             write_manifest(self.path, FILES)
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the run against other processes, and remove what killed ones left half-written."""
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise SepnetError(f"run '{self.path}' is being trained by another process: wait for it") from None
-        except OSError as error:
-            raise SepnetError(f"'{lock.lock_file}' could not be locked: {error.strerror}; remove it") from error
-        try:
-            remove_partial_files(self.path)
-            yield
-        finally:
-            lock.release()
+        return exclusively(self.path, busy=f"run '{self.path}' is being trained by another process: wait for it")
 
     def write_config(self, config: RunConfig) -> None:
         """Set the configuration."""

@@ -145,9 +145,15 @@ def evaluate(
     _require_same_kind(run, dataset)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
     as_trained = held_out if config.validation == "holdout" else dataset
-    _note_differences(run, as_trained, validation)
+    same = _note_differences(run, as_trained, validation)
     split = (held_out if validation == "holdout" else dataset).test
     evaluation = evaluate_logits(classifier.logits(split.images), split.labels, config.classes)
+    last = run.history[-1].val_accuracy
+    if same and abs(evaluation.accuracy - last) > ROUNDING:
+        notice(
+            f"run {run.path} scored {100 * last:.2f} % on these images and now scores {100 * evaluation.accuracy:.2f} %: "
+            "its weights are not those of its last epoch, or this machine computes otherwise"
+        )
     figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
 
@@ -176,12 +182,21 @@ def _require_same_kind(run: Run, dataset: Dataset) -> None:
         )
 
 
-def _note_differences(run: Run, dataset: Dataset, validation: str) -> None:
-    """Say where the images are not those that the run's own figures are of; ``dataset`` is split as in the run."""
+ROUNDING = 0.02
+"""More than another processor or precision changes an accuracy by."""
+
+
+def _note_differences(run: Run, dataset: Dataset, validation: str) -> bool:
+    """Return whether the images are those that the run's own figures are of, and say where they are not.
+
+    ``dataset`` is split as in the run.
+    """
     config = run.config
+    same = dataset.fingerprint() == config.data_sha256
     if dataset.name != config.data:
         notice(f"run {run.path} was trained on {config.data} and is evaluated on {dataset.name}")
-    elif dataset.fingerprint() != config.data_sha256:
+    elif not same:
         notice(f"{dataset.name} has changed since run {run.path} was trained")
     if validation == "holdout" != config.validation:
         notice(f"run {run.path} was trained with no images held out: these may be among those it was trained on")
+    return same and validation == config.validation

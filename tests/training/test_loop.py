@@ -168,7 +168,9 @@ def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytes
         _train(tmp_path, name="broken")
     assert raised.value.exit_code == 130
     monkeypatch.setattr(loop.Trainer, "validate", validate)
-    assert _weights(_train(tmp_path, name="broken", resume=True)) == _weights(whole)
+    resumed = _train(tmp_path, name="broken", resume=True)
+    assert _weights(resumed) == _weights(whole)
+    assert [epoch.lr for epoch in resumed.history] == [epoch.lr for epoch in whole.history]
 
 
 def test_a_finished_run_goes_on_with_more_epochs_and_says_so(tmp_path: Path) -> None:
@@ -220,16 +222,17 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        SepnetError, match=r"(loss became (nan|inf)|a weight became infinite or nan) in epoch \d+.*lower --lr"
-    ):
+        SepnetError,
+        match=r"(loss became (nan|inf)|a weight or moving statistic became infinite or nan) in epoch \d+.*lower --lr",
+    ) as raised:
         _train(tmp_path, recipe=replace(RECIPE, lr=1e9, schedule="constant", average=0.0), name="wild")
     run = Run.open(tmp_path / "wild")
     assert not run.finished
-    content = run.read_checkpoint()
-    if content is not None:
-        from safetensors.torch import load
-
-        assert all(bool(tensor.isfinite().all()) for tensor in load(content).values())
+    assert run.read_checkpoint() is None
+    assert "it has no checkpoint yet" in str(raised.value)
+    assert "lower --lr (now 1e+09) or weight_decay (now 0.001)" in str(raised.value)
+    with pytest.raises(SepnetError, match=r"is not finished: .* expected finite numbers: start a new run with a lower"):
+        run.require_finished()
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +245,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
             next(trainer.model.parameters()).data.fill_(torch.nan)
 
     monkeypatch.setattr(loop.Trainer, "_step", poison)
-    with pytest.raises(SepnetError, match="a weight became infinite or nan in epoch 2"):
+    with pytest.raises(SepnetError, match=r"moving statistic became .* in epoch 2.*its last good checkpoint is kept"):
         _train(tmp_path, name="run")
     monkeypatch.setattr(loop.Trainer, "_step", step)
     resumed = _train(tmp_path, name="run", resume=True)

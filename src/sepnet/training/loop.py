@@ -51,6 +51,7 @@ class Trainer:
         """Computes what the judged model does."""
         self.computed_by = describe(self.step.network, self.device.type, run.config.precision)
         self.steps = self.step.per_epoch
+        self._finite = [tensor for tensor in self.model.state_dict().values() if bool(tensor.isfinite().all())]
         self.state = State()
         self.clock = time.monotonic()
         self.saved_at = time.monotonic()
@@ -184,10 +185,10 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        """Write a checkpoint; stop instead if a weight is no longer finite."""
+        """Write a checkpoint; stop instead if a weight or moving statistic is no longer finite."""
         self._tally()
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise self._not_finite("a weight became infinite or nan")
+        if not all(bool(tensor.isfinite().all()) for tensor in self._finite):
+            raise self._not_finite("a weight or moving statistic became infinite or nan")
         self.run.write_checkpoint(pack(self.state, self._modules(), self.step.optimizer, self.run.config))
         self.saved_at = time.monotonic()
 
