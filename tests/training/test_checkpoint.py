@@ -66,7 +66,7 @@ def test_what_is_unpacked_is_what_was_packed(optimizer: str) -> None:
 def test_no_bit_can_be_flipped(place: int) -> None:
     damaged = bytearray(CONTENT)
     damaged[place // 8] ^= 1 << place % 8
-    with pytest.raises(SepnetError, match="^'c' "):
+    with pytest.raises(SepnetError, match=r"^'c' "):
         read(bytes(damaged), CONFIG, source="c")
 
 
@@ -129,7 +129,7 @@ def test_tensors_of_an_older_version_are_checked_too(damage: Callable[[Tensors],
     "state", ["", "[]", "{", '{"epoch": 5}', '{"step": -1}', '{"epoch": true}', '{"history": [1]}']
 )
 def test_a_state_that_no_training_has_is_refused(state: str) -> None:
-    with pytest.raises(SepnetError, match="^'c'"):
+    with pytest.raises(SepnetError, match=r"^'c'"):
         read(pack_tensors({"x": torch.zeros(1)}, {"state": state}), CONFIG, source="c")
 
 
