@@ -62,7 +62,7 @@ def require_alike(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
             forms = [f"{str(one.dtype).removeprefix('torch.')} of shape {tuple(one.shape)}" for one in (given, wanted)]
             raise SepnetError(f"'{source}': tensor '{name}' is {forms[0]}, expected {forms[1]}: train the run again")
         if not bool((given.isfinite() | ~wanted.isfinite().cpu()).all()):
-            raise SepnetError(f"'{source}': tensor '{name}' holds values that are not finite: train the run again")
+            raise SepnetError(f"'{source}': tensor '{name}' is not finite: train the run again")
 
 
 def _metadata(content: bytes) -> dict[str, str]:
