@@ -52,7 +52,7 @@ def unpack_tensors(content: bytes, *, source: str) -> tuple[dict[str, Tensor], d
 
 
 def require_alike(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str) -> None:
-    """Raise unless the tensors have the names, shapes and types of the expected ones, and are finite where those are."""
+    """Raise unless the tensors have the expected ones' names, shapes and types, and are finite where those are."""
     for name in [*expected, *tensors]:
         if name not in tensors or name not in expected:
             what = "lacks" if name in expected else "has an unexpected"

@@ -152,7 +152,8 @@ def evaluate(
     if same and abs(evaluation.accuracy - last) > ROUNDING:
         notice(
             f"run {run.path} scored {100 * last:.2f} % on these images and now scores "
-            f"{100 * evaluation.accuracy:.2f} %: its weights are not those of its last epoch, or this machine computes otherwise"
+            f"{100 * evaluation.accuracy:.2f} %: its weights are not those of its last epoch, "
+            "or this machine computes otherwise"
         )
     figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
