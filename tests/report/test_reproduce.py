@@ -104,4 +104,4 @@ def test_what_a_python_session_made_cannot_be_made_again_by_name() -> None:
     assert not can_be_made_again(replace(config, network="Sequential"))
     assert not can_be_made_again(replace(config, data="patterns"))
     assert not can_be_made_again(replace(config, initial_weights="abc"))
-    assert not can_be_made_again(replace(config, extended_from=(3,)))
+    assert not can_be_made_again(replace(config, extended_from=(1,)))
