@@ -1,0 +1,1 @@
+"""The one int8 quantization, its definition, and how a device runs it."""
