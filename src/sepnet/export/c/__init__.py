@@ -1,0 +1,1 @@
+"""C for microcontrollers: source of an int8 plan, compiled and run."""
