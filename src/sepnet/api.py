@@ -1,8 +1,8 @@
 """The verbs of the command line, for Python."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,9 @@ from sepnet.runs import Run
 from sepnet.training.recipe import Recipe, require_fields
 from sepnet.verdict import judge
 
+if TYPE_CHECKING:
+    from sepnet.export.artifacts import Score
+
 __all__ = [
     "Dataset",
     "Recipe",
@@ -40,6 +43,7 @@ __all__ = [
     "list_runs",
     "load",
     "predict",
+    "score_exports",
     "summary",
     "train",
     "write_report",
@@ -347,35 +351,62 @@ def export_run(
     network: nn.Module | None = None,
     trust: bool = False,
 ) -> Path:
-    """Write a trained network as a file of another framework, and return the file.
+    """Write a trained network as a file of another framework, or C source, and return the file.
 
-    ``keras`` makes a ``.keras`` file that takes raw pixels ``(N, H, W, C)``, 0 … 255, and is compiled, so that
-    ``keras.models.load_model(file).evaluate(pixels, labels)`` gives its accuracy.
+    Each takes raw pixels, 0 … 255, and holds the labels, except ``keras``, which has no place for them:
+
+    - ``keras``: a ``.keras`` file for ``(N, H, W, C)``, compiled, so that
+      ``keras.models.load_model(file).evaluate(pixels, labels)`` gives its accuracy;
+    - ``onnx``: the float network for ``(N, C, H, W)``, checked in ONNX Runtime;
+    - ``onnx-int8``: the same in int8 (QDQ), calibrated on training images of the run's data;
+    - ``c``: C99 source, and a header beside it, of the same int8 network for microcontrollers.
 
     Args:
         run: as for :func:`load`.
-        format: ``keras``.
-        out: the file; when absent, NETWORK.keras in the run's folder, or here where the weights come with sepnet.
+        format: ``keras``, ``onnx``, ``onnx-int8`` or ``c``.
+        out: the file; when absent, it is named after the network, in the run's folder, or here where the weights come
+            with sepnet.
         network: as for :func:`load`.
         trust: as for :func:`load`.
 
     Raises:
-        SepnetError: as for :func:`load`, a layer has no counterpart in Keras, Keras is not installed, or the file
-            cannot be written.
+        SepnetError: as for :func:`load`, a layer has no counterpart there, a package is not installed, the run's
+            data cannot be loaded, or the file cannot be written.
 
     """
-    if format != "keras":
-        raise SepnetError(f"unknown format '{format}': expected keras")
-    found = trained.find_run(run)
-    config = found.config
-    folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
-    file = folder / f"{config.network.rpartition(':')[2]}.keras" if out is None else Path(out)
-    from sepnet.export.keras.file import write_keras
-    from sepnet.export.keras.plan import plan
+    from sepnet import run_export
 
-    layers = plan(trained.load(found, network, trust=trust), config.image_shape, name=config.network)
-    write_keras(layers, file, mean=config.mean, std=config.std)
-    return file
+    found = trained.find_run(run)
+    folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
+    return run_export.export_run(found, format, None if out is None else Path(out), folder, network, trust=trust)
+
+
+def score_exports(
+    run: str | Path | Run,
+    formats: Sequence[str],
+    *,
+    network: nn.Module | None = None,
+    trust: bool = False,
+) -> "list[Score]":
+    """Judge what :func:`export_run` writes, all but ``keras``, on all images that the run was scored on.
+
+    A score has the accuracy, the share of images to which the run itself answers alike, the file's bytes, an int8
+    network's peak RAM, and the time for one image on one core. C is compiled for this machine, where it has a
+    compiler; otherwise its definition answers in its place, the same to the bit, and is not timed.
+
+    Args:
+        run: as for :func:`load`.
+        formats: of ``onnx``, ``onnx-int8`` and ``c``.
+        network: as for :func:`load`.
+        trust: as for :func:`load`.
+
+    Raises:
+        SepnetError: as for :func:`export_run`.
+
+    """
+    from sepnet import run_export
+
+    return run_export.score_exports(trained.find_run(run), formats, network, trust=trust)
 
 
 def evaluate(

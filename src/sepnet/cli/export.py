@@ -8,6 +8,7 @@ import typer
 
 from sepnet.cli.evaluate import RunArgument
 from sepnet.cli.options import TrustOption, only_results
+from sepnet.errors import SepnetError
 from sepnet.notices import notice
 
 
@@ -15,6 +16,17 @@ class ExportFormat(StrEnum):
     """What the file is for."""
 
     keras = "keras"
+    onnx = "onnx"
+    onnx_int8 = "onnx-int8"
+    c = "c"
+
+
+TAKES = {
+    "keras": "a Keras model of pixels 0 to 255, images (N, height, width, channels), to a score for each class",
+    "onnx": "an ONNX model of pixels 0 to 255, images (N, channels, height, width), to a score for each class",
+    "onnx-int8": "an int8 ONNX model of pixels 0 to 255, images (N, channels, height, width), to class scores",
+    "c": "int8 C99 source, its header beside it: pixels 0 to 255, (height, width, channels), to a score for each class",
+}
 
 
 def command(
@@ -24,21 +36,35 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The file; unless given, NETWORK.keras in the run's folder, or here where the weights come with "
-            "sepnet.",
+            help="The file; unless given, it is named after the network, in the run's folder, or here where the "
+            "weights come with sepnet.",
         ),
     ] = None,
+    score: Annotated[
+        bool,
+        typer.Option(
+            "--score",
+            help="Score what was written on all images that the run was scored on, and print a table; not for keras.",
+        ),
+    ] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write a trained network as a .keras file, weights and all; print the file's path.
+    """Write a trained network for Keras, ONNX or a microcontroller, weights and all; print the file's path.
 
-    It takes raw pixels, 0 to 255, as (N, H, W, C): the run's mean and deviation are in its first layer. Keras
-    computes in fp32, so its accuracy is that of `sepnet evaluate --precision fp32`. A file that sepnet wrote before
-    is replaced; another's is not. Needs Keras: pip install 'sepnet[keras]'.
+    Every format takes raw pixels, 0 to 255: the run's mean and deviation are inside. onnx-int8 and c are one int8
+    network, calibrated on training images of the run's data; c needs no library, no allocation and no floating point.
+    A file that sepnet wrote before is replaced; another's is not. keras computes in fp32, so its accuracy is that of
+    `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]' or 'sepnet[onnx]'; c needs neither.
     """
     from sepnet import api
+    from sepnet.export.artifacts import score_table
 
+    if score and form == ExportFormat.keras:
+        raise SepnetError("--score is not for --format keras: score the file with keras.Model.evaluate")
     with only_results():
         file = api.export_run(run, str(form), out, trust=trust)
-    notice("a Keras model of pixels 0 to 255, images (N, height, width, channels), to a score for each class")
+        table = score_table(api.score_exports(run, [str(form)], trust=trust)) if score else ""
+    notice(TAKES[str(form)])
     print(file)
+    if table:
+        print(table)

@@ -1,0 +1,75 @@
+"""A trained run written for other runtimes and devices: its answers, its files, and nothing of a user's lost."""
+
+from pathlib import Path
+
+import pytest
+
+import sepnet
+from sepnet.cli.app import run as command
+from sepnet.errors import SepnetError
+from sepnet.runs import Run
+from sepnet.training.recipe import Recipe
+from tests.cli_support import Captured, prepare
+
+pytest.importorskip("onnxscript", reason="sepnet[onnx] is not installed")
+FORMATS = ("onnx", "onnx-int8", "c")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a residual network of a user's file, trained for one epoch on the sample."""
+    folder = tmp_path_factory.mktemp("trained")
+    prepare(folder)
+    network = f"{folder / 'net.py'}:Residual"
+    recipe = Recipe(epochs=1, batch_size=250, lr=0.05)
+    return sepnet.train(network, "sample", recipe, precision="fp32", device="cpu", out=folder / "runs", name="one")
+
+
+def test_every_format_answers_as_the_run(trained: Run) -> None:
+    scores = {one.format: one for one in sepnet.score_exports(trained, FORMATS)}
+    assert scores["onnx"].agreement == 1
+    assert scores["onnx"].accuracy == pytest.approx(trained.history[-1].val_accuracy)
+    for name in ("onnx-int8", "c"):
+        assert scores[name].agreement > 0.95
+        assert scores[name].accuracy == pytest.approx(trained.history[-1].val_accuracy, abs=0.02)
+    assert scores["c"].arena_bytes == scores["onnx-int8"].arena_bytes
+    assert scores["onnx-int8"].bytes < scores["onnx"].bytes
+
+
+def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "mine.c"
+    arguments = ["export", str(trained.path), "--format", "c", "--out", str(file), "--score", "--trust"]
+    assert command(arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == str(file)
+    assert printed.out.splitlines()[2].split()[0] == "c"
+    assert '#include "mine.h"' in file.read_text()
+    assert "mine_run" in file.with_suffix(".h").read_text()
+    assert command([*arguments[:-2], "--trust"]) == 0
+    assert f"replacing {file}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) -> None:
+    file = tmp_path / f"mine.{'c' if form == 'c' else 'onnx'}"
+    file.write_text("int main(void) { return 0; }")
+    with pytest.raises(SepnetError, match=r"is not sepnet's: move it away"):
+        sepnet.export_run(trained, form, file)
+    assert file.read_text() == "int main(void) { return 0; }"
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "words"),
+    [
+        ("onnx", "mine.c", "does not end in .onnx"),
+        ("c", "mine.onnx", "does not end in .c"),
+        ("c", "my-net.c", "use letters, digits and _, as my_net.c"),
+        ("c", "none/mine.c", "does not exist: make it"),
+        ("tflight", "mine.c", "unknown format 'tflight': expected keras, onnx, onnx-int8, c"),
+    ],
+)
+def test_a_mistake_is_one_line(trained: Run, form: str, name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SepnetError, match=words) as caught:
+        sepnet.export_run(trained, form, tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
