@@ -35,7 +35,7 @@ def capture(model: nn.Module, image_shape: tuple[int, int, int], network: str) -
     """
     image = torch.zeros(1, *image_shape, **_kind_of_tensor(model))
     _require_plain(model, network)
-    with _undisturbed(model), _quiet():
+    with _undisturbed(model), quiet():
         try:
             if any(isinstance(module, LazyModuleMixin) for module in model.modules()):
                 with torch.no_grad():
@@ -97,8 +97,8 @@ def _kind_of_tensor(model: nn.Module) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PyTorch's own warnings and logs of a capture off the screen."""
+def quiet() -> Iterator[None]:
+    """Keep PyTorch's own warnings and logs of a capture or an export off the screen."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,16 +1,14 @@
 """ONNX files: the float network by ``torch.onnx``, and how ONNX Runtime answers with any of them."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sepnet.anatomy.capture import quiet
 from sepnet.errors import SepnetError
 
 PRODUCER = "sepnet"
@@ -61,7 +59,7 @@ def onnx_bytes(
     wrapped = FromPixels(model, mean, std).eval()
     images = torch.randint(256, (2, *image_shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 wrapped,
                 (images,),
@@ -148,16 +146,3 @@ def _require_close(found: Tensor, expected: Tensor, name: str) -> None:
     apart = float((found - expected).abs().max())
     if not apart <= CLOSE * max(1.0, float(expected.abs().max())):
         raise SepnetError(f"network '{name}' in ONNX Runtime is {apart:.2g} from PyTorch's scores: no file was written")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep PyTorch's own warnings and logs of an export off the screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
