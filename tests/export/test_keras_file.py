@@ -178,8 +178,8 @@ def test_an_unfinished_run_is_refused(trained: Run, tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused(trained: Run) -> None:
-    with pytest.raises(SepnetError, match="unknown format 'onnx': expected keras"):
-        sepnet.export_run(trained, "onnx")
+    with pytest.raises(SepnetError, match="unknown format 'tflight': expected keras, onnx"):
+        sepnet.export_run(trained, "tflight")
 
 
 # The command line.
