@@ -36,6 +36,7 @@ MISTAKES: dict[str, tuple[Callable[[Any], object], str]] = {
         lambda out: API.train(tiny(), patterns(), seed=10**30, out=out),
         "from 0 to 9223372036854775807",
     ),
+    "seed of 5,001 digits": (lambda out: API.train(tiny(), patterns(), seed=10**5000, out=out), "expected a whole"),
     "seed below 0": (lambda out: API.train(tiny(), patterns(), seed=-1, out=out), "seed is -1"),
     "rate": (lambda out: API.train(tiny(), patterns(), lr=1e30, out=out), "a number from 0 to 1e9"),
     "crop": (

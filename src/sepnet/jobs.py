@@ -21,6 +21,7 @@ from sepnet.notices import notice
 from sepnet.run_config import DEVICES
 from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
+from sepnet.settings import shown
 from sepnet.training.fitting import fitting_recipe, require_smaller
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
@@ -184,8 +185,7 @@ def require_validation(validation: str) -> None:
 def require_seed(seed: object) -> None:
     """Raise unless ``seed`` is a number that a run's configuration can hold."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= HIGHEST_SEED:
-        shown = f"{str(seed)[:20]}…" if len(str(seed)) > 30 else repr(seed)
-        raise SepnetError(f"seed is {shown}: expected a whole number from 0 to {HIGHEST_SEED}")
+        raise SepnetError(f"seed is {shown(seed)}: expected a whole number from 0 to {HIGHEST_SEED}")
 
 
 def resolve_device(device: str | torch.device) -> str:

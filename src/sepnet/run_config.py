@@ -10,12 +10,10 @@ import tomli_w
 
 from sepnet.errors import SepnetError
 from sepnet.notices import printable
-from sepnet.settings import check_type, parse_toml, shown, to_settings
+from sepnet.settings import MOST_VALUES, check_type, parse_toml, shown, to_settings
 from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe
 
 DEVICES = ("cpu", "cuda")
-LARGEST_IMAGE = 2**28
-"""Values of an image."""
 SMALLEST_DEVIATION = 1e-8
 """Of a channel: one pixel in 10¹² differs by one of 255 steps."""
 
@@ -59,8 +57,8 @@ class RunConfig:
             "validation": (self.validation in VALIDATIONS, f"expected {' or '.join(VALIDATIONS)}"),
             "classes": (len(set(self.classes)) == len(self.classes) > 0, "expected names, each once"),
             "image_shape": (
-                min(self.image_shape) > 0 and math.prod(self.image_shape) <= LARGEST_IMAGE,
-                f"expected channels, height and width above 0, at most {LARGEST_IMAGE:,} values in all",
+                min(self.image_shape) > 0 and math.prod(self.image_shape) <= MOST_VALUES,
+                f"expected channels, height and width above 0, at most {MOST_VALUES:,} values in all",
             ),
             "mean": (len(self.mean) == channels and all(0 <= m <= 1 for m in self.mean), f"{lengths}, from 0 to 1"),
             "std": (

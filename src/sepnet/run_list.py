@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sepnet.errors import SepnetError
 from sepnet.notices import notice, printable
-from sepnet.runs import CONFIG, Run
+from sepnet.runs import Run, run_folders
 from sepnet.training.history import best
 
 
@@ -42,11 +42,11 @@ def list_runs(folder: str | Path = "runs") -> list[RunRow]:
     if not folder.is_dir():
         raise SepnetError(f"'{folder}' is not a folder: expected one that holds runs, as `sepnet train` makes")
     rows = []
-    for file in sorted(folder.glob(f"*/{CONFIG}")):
+    for path in run_folders(folder):
         try:
-            rows.append(_row(Run.open(file.parent)))
+            rows.append(_row(Run.open(path)))
         except SepnetError as error:
-            notice(f"skipping {file.parent}: {error}")
+            notice(f"skipping {path}: {error}")
     return rows
 
 

@@ -45,6 +45,11 @@ SEALED_BY = "sealed_by"
 """The key of a result that says that its run is finished when it has a manifest, and not before."""
 
 
+def run_folders(out: Path) -> list[Path]:
+    """Return the folders of runs under ``out``, sorted; a hidden one is not yet, or never became, a run."""
+    return [file.parent for file in sorted(out.glob(f"*/{CONFIG}")) if not file.parent.name.startswith(".")]
+
+
 class Run:
     """One training, finished or not, in a folder of its own."""
 
@@ -91,13 +96,11 @@ class Run:
         """
         wanted = config.identity(auto=auto)
         found, damaged = [], []
-        for file in sorted(out.glob(f"*/{CONFIG}")):
-            if file.parent.name.startswith("."):
-                continue
+        for folder in run_folders(out):
             try:
-                run = Run._read(file.parent)
+                run = Run._read(folder)
             except SepnetError as error:
-                notice(f"skipping {file.parent}: {error}")
+                notice(f"skipping {folder}: {error}")
                 continue
             try:
                 if run.config.identity(auto=auto) == wanted and (run.finished or run.config.device == config.device):
