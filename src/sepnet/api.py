@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sepnet import data as datasets
 from sepnet import export, jobs, prediction, speed, trained
 from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
@@ -42,6 +43,7 @@ __all__ = [
     "keras_definition",
     "list_runs",
     "load",
+    "load_data",
     "predict",
     "score_exports",
     "summary",
@@ -138,7 +140,7 @@ def check(
 
 def train(
     network: jobs.Network,
-    data: str | Dataset | None = None,
+    data: str | Path | Dataset | None = None,
     recipe: str | Path | Recipe | None = None,
     *,
     epochs: int | None = None,
@@ -162,7 +164,8 @@ def train(
 
     Args:
         network: a name, ``path/to/file.py:name``, a module, or a function that returns one.
-        data: a dataset's name, or a :class:`sepnet.data.Dataset`; ``sample`` when absent.
+        data: a dataset's name, a folder or ``.npz`` file of pictures, or a :class:`sepnet.data.Dataset`; ``sample``
+            when absent. How pictures become images is said to :func:`sepnet.load_data`, which returns a dataset.
         recipe: a preset's name, a TOML file, or a :class:`~sepnet.training.recipe.Recipe`; the network's own
             when absent.
         epochs: as ``batch_size`` and ``lr``, replaces the recipe's.
@@ -217,10 +220,53 @@ def _merge(options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> di
     return {**given, **more}
 
 
+def load_data(
+    data: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    group_by: str | None = None,
+    test_share: float | None = None,
+    split_seed: int | None = None,
+    skip_broken: bool | None = None,
+) -> Dataset:
+    """Return a dataset: one of sepnet's by its name, or pictures of one's own by their path.
+
+    A folder has ``train`` and ``test`` (or ``val``, ``valid``, ``validation``) with a folder a class, or one level of
+    class folders, which is split; or the pictures are listed in ``metadata.csv`` or ``metadata.jsonl`` with the columns
+    ``file_name`` and ``label``, as Hugging Face's ``imagefolder`` has them; or ``data`` is an ``.npz`` file. How a
+    picture becomes an image is said in :mod:`sepnet.data.pictures`. The other arguments are of pictures alone.
+
+    Args:
+        data: a name or a path.
+        image_size: height and width that a network sees, or one number for both; the pictures' own when absent, which
+            must all have one.
+        channels: 3 for RGB, 1 for grey; 3 when absent.
+        group_by: a regular expression on file names: pictures of one match stay in one split.
+        test_share: of each class, the share that becomes test images where nobody has split; 0.2 when absent.
+        split_seed: by which that is drawn; 0 when absent.
+        skip_broken: leave out files that cannot be read, with a notice for each, instead of raising.
+
+    Raises:
+        SepnetError: nothing is there, a file cannot be read, a class is missing in a split, or memory does not suffice.
+
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return datasets.open_data(
+        data,
+        image_size=size,
+        channels=channels,
+        group_by=group_by,
+        test_share=test_share,
+        split_seed=split_seed,
+        skip_broken=skip_broken,
+    )
+
+
 def compare(
     base: jobs.Network | Run = "base",
     challenger: jobs.Network | Run = "champion",
-    data: str | Dataset = "sample",
+    data: str | Path | Dataset = "sample",
     *,
     epochs: int | None = 50,
     batch_size: int | None = None,
@@ -244,7 +290,7 @@ def compare(
     Args:
         base: the network to beat.
         challenger: the network that is to beat it.
-        data: a dataset's name, or a dataset.
+        data: a dataset's name or path, or a dataset.
         epochs: of both networks, in place of their recipes' own; None leaves these.
         batch_size: as ``lr`` and ``settings``, of both networks, in place of their recipes' own.
         lr: the (highest) learning rate.
@@ -411,7 +457,7 @@ def score_exports(
 
 def evaluate(
     run: str | Path | Run,
-    data: str | Dataset | None = None,
+    data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
     network: nn.Module | None = None,

@@ -92,7 +92,7 @@ class Comparison:
 def compare(
     base: Contestant,
     challenger: Contestant,
-    data: str | Dataset,
+    data: str | Path | Dataset,
     *,
     rules: Rules,
     seeds: int,
@@ -107,8 +107,8 @@ def compare(
     if seeds < 1:
         raise SepnetError(f"seeds is {seeds}: expected at least 1")
     contestants = (base, challenger)
-    if isinstance(data, str) and not all(isinstance(contestant.network, Run) for contestant in contestants):
-        data = datasets.load(data)
+    if isinstance(data, str | Path) and not all(isinstance(contestant.network, Run) for contestant in contestants):
+        data = datasets.open_data(data)
     starts = [_start(contestant, data, seeds, options, trust=trust) for contestant in contestants]
     require_same_images(starts[0].config, starts[1].config)
     anatomies = [start.anatomy for start in starts]
@@ -155,7 +155,9 @@ class _Start:
     finishers: list[Callable[[Path], Run]]
 
 
-def _start(contestant: Contestant, data: str | Dataset, seeds: int, options: dict[str, Any], *, trust: bool) -> _Start:
+def _start(
+    contestant: Contestant, data: str | Path | Dataset, seeds: int, options: dict[str, Any], *, trust: bool
+) -> _Start:
     network = contestant.network
     if isinstance(network, Run):
         if seeds > 1:

@@ -1,5 +1,6 @@
 """The machine a run was made on, in words another person can compare with their own."""
 
+import contextlib
 import os
 import platform
 import sys
@@ -42,6 +43,19 @@ def peak_memory_mib() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+def available_memory() -> int | None:
+    """Return how many bytes this process can still have without swapping, where the system tells."""
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    limits = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = [line.split() for line in meminfo.read_text().splitlines()]
+        limits += [int(words[1]) * 2**10 for words in lines if words[0] == "MemAvailable:"]
+    with contextlib.suppress(OSError, ValueError):  # a ValueError, where there is no limit
+        limit = int((group / "memory.max").read_text())
+        limits.append(limit - int((group / "memory.current").read_text()))
+    return max(0, min(limits)) if limits else None
 
 
 def processor_capabilities() -> dict[str, Any]:

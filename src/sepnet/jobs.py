@@ -51,7 +51,7 @@ class Job:
 
 def prepare(
     network: Network,
-    data: str | Dataset,
+    data: str | Path | Dataset,
     recipe: str | Path | Recipe | None,
     *,
     seed: int = 0,
@@ -73,11 +73,11 @@ def prepare(
     device = resolve_device(device)
     precision = resolve_precision(precision, device)
     chosen = resolve_recipe(network, recipe, **overrides)
-    dataset = datasets.load(data) if isinstance(data, str) else data
+    dataset = datasets.open_data(data) if isinstance(data, str | Path) else data
     if not isinstance(dataset, Dataset):
         raise SepnetError(
-            f"data has type {type(dataset).__name__}: expected a dataset's name, or sepnet.Dataset(name=…, classes=…, "
-            "train=sepnet.Split(images=…, labels=…), test=sepnet.Split(…))"
+            f"data has type {type(dataset).__name__}: expected a dataset's name or path, or sepnet.Dataset(name=…, "
+            "classes=…, train=sepnet.Split(images=…, labels=…), test=sepnet.Split(…))"
         )
     if validation == "holdout":
         dataset = dataset.holdout()
@@ -99,6 +99,7 @@ def prepare(
         seed=seed,
         device=device,
         precision=precision,
+        pictures=dataset.pictures,
         initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
         recipe=fitting,
     )
@@ -250,7 +251,7 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
 
 def reopen(
     network: Network,
-    data: str | Dataset | None,
+    data: str | Path | Dataset | None,
     recipe: str | Path | Recipe | None,
     *,
     out: Path,
@@ -263,7 +264,7 @@ def reopen(
         SepnetError: no such run, or what is given differs from it.
 
     """
-    data_name = data.name if isinstance(data, Dataset) else data or DEFAULT_DATA
+    data_name = data.name if isinstance(data, Dataset) else datasets.title(data or DEFAULT_DATA)
     run = Run.open(out / (name or _join_name(network_name(network), data_name, **options)))
     had = run.config
     if network_name(network) != had.network:  # first of all, as another network's recipe and weights differ, too
@@ -278,7 +279,8 @@ def reopen(
         "precision": had.precision,
         "validation": had.validation,
     }
-    job = prepare(network, data or had.data, recipe or had.recipe, **{**settings, **options})
+    dataset = data or datasets.reload(had.data, had.pictures)
+    job = prepare(network, dataset, recipe or had.recipe, **{**settings, **options})
     recipe = replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs)
     wanted = replace(job.config, recipe=recipe, initial_weights=had.initial_weights, extended_from=had.extended_from)
     if wanted.identity() != had.identity():

@@ -2,22 +2,20 @@
 
 import csv
 import io
-import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from rich.cells import cell_len
 from torch import Tensor, nn
 
-from sepnet.errors import SepnetError, first_line
+from sepnet.data.pictures import quiet_pillow, read_content, read_picture, suffixes, walk
+from sepnet.errors import SepnetError
 from sepnet.evaluation import require_finite
-from sepnet.files import open_regular
 from sepnet.notices import notice, printable
 from sepnet.runs import Run
 from sepnet.trained import Classifier
@@ -27,8 +25,6 @@ Source = str | Path | Image.Image | np.ndarray[Any, Any]
 """An image file, a folder of them, an image, or its pixels ``(H, W)`` or ``(H, W, C)``."""
 
 EXPECTED = "expected a file, a folder, a PIL image, or an array of uint8 of shape (H, W), (H, W, 3) or (H, W, 4)"
-NOT_READ = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that Pillow recognizes but does not decode, or leaves to another program."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +128,8 @@ def _find(source: Source) -> list[Path | Image.Image]:
         return [path]
     if not path.is_dir():
         raise SepnetError(f"'{path}' is neither a file nor a folder: expected an image, or a folder of them")
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in _formats()}
-    files = sorted(file for file in _walk(path) if file.suffix.lower() in suffixes)
+    endings = suffixes()
+    files = sorted(file for file in walk(path) if file.suffix.lower() in endings)
     if not files:
         raise SepnetError(f"folder '{path}' contains no images: expected files such as .png or .jpg in it or below")
     return list(files)
@@ -148,73 +144,17 @@ def _from_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
     return Image.fromarray(plain)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the regular files in and below a folder, hidden ones left out, however deeply it is nested."""
-    folders = [folder]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(Path(entry))
-                elif entry.is_file():
-                    yield Path(entry)
-
-
-def _formats() -> list[str]:
-    Image.init()
-    return [name for name in Image.OPEN if name not in NOT_READ]
-
-
 def read_image(source: Path | Image.Image, shape: Sequence[int]) -> tuple[Tensor, bool]:
-    """Return an image as ``(C, H, W)``, uint8, and whether it had to be brought to that size.
-
-    Upright by its EXIF orientation, on white where it is transparent, in 8 bits, the first frame of several.
+    """Return an image as ``(C, H, W)``, uint8, by the rule of :mod:`sepnet.data.pictures`, and whether it was resized.
 
     Raises:
         SepnetError: it is no image, damaged, or too large.
 
     """
-    try:
-        with warnings.catch_warnings():
-            # Pillow's: of oddities that it gets over, and of large images within its limit.
-            warnings.simplefilter("ignore")
-            if isinstance(source, Image.Image):
-                return _to_tensor(source, shape)
-            with open_regular(source) as file, Image.open(file, formats=_formats()) as image:
-                return _to_tensor(image, shape)
-    except SepnetError:
-        raise
-    except UnidentifiedImageError:
-        raise SepnetError(f"'{_name(source)}' is not an image in a format that Pillow reads: leave it out") from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise SepnetError(f"'{_name(source)}' has more than {limit:,} pixels: make it smaller first") from None
-    except Exception as error:  # a damaged file can break its reader anywhere
-        reason = getattr(error, "strerror", None) or first_line(error) or type(error).__name__
-        raise SepnetError(f"image '{_name(source)}' cannot be read ({reason}): mend it or leave it out") from error
-
-
-def _to_tensor(image: Image.Image, shape: Sequence[int]) -> tuple[Tensor, bool]:
-    channels, height, width = shape
-    pixels = _flatten(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-    resized = pixels.size != (width, height)
-    if resized:
-        # A centre crop and a resampling in one; Pillow widens Lanczos's kernel when it shrinks: no aliasing.
-        pixels = ImageOps.fit(pixels, (width, height), method=Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(pixels)).view(height, width, channels).permute(2, 0, 1), resized
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Return an image of 8 bits a channel without transparency."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would cut all values to 255
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, expected 8 or 16 bits a channel")
-    if not image.has_transparency_data:
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    given = source if isinstance(source, Image.Image) else read_content(source)
+    with quiet_pillow():
+        pixels, resized = read_picture(given, shape, _name(source))
+    return torch.from_numpy(pixels), resized
 
 
 def _rank(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[Guess, ...]]:

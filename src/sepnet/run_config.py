@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 import tomli_w
 
+from sepnet.data.pictures import Pictures
 from sepnet.errors import SepnetError
 from sepnet.notices import printable
 from sepnet.settings import MOST_VALUES, check_type, parse_toml, shown, to_settings
@@ -42,11 +43,13 @@ class RunConfig:
     """SHA-256 of the weights that training started from, where a module was given; empty where the seed drew them."""
     extended_from: tuple[int, ...] = ()
     """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
+    pictures: Pictures | None = None
+    """How the data were read, where they are pictures of one's own; ``data`` is then their folder's name."""
     recipe: Recipe
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.type is not Recipe:
+            if field.name not in ("recipe", "pictures"):
                 check_type(field.name, getattr(self, field.name), field.type)
         for text in (self.network, self.data, self.device, self.precision, self.recipe.name, *self.classes):
             if printable(text) != text:
@@ -85,10 +88,11 @@ class RunConfig:
     def identity(self, *, auto: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
         """Return what says whether two runs are the same: what a person set, the data's hash, the fingerprint.
 
-        Not among it are ``mean`` and ``std``, which follow from the data, nor the fields named in ``auto``, of
-        ``device`` and ``precision``: those that were left to the machine.
+        Not among it are ``mean`` and ``std``, which follow from the data, nor ``pictures``, whose images have a hash
+        wherever they lie; nor the fields named in ``auto``, of ``device`` and ``precision``: those that were left to
+        the machine.
         """
-        left_out = {"mean", "std", *auto}
+        left_out = {"mean", "std", "pictures", *auto}
         return tuple((field.name, getattr(self, field.name)) for field in fields(self) if field.name not in left_out)
 
     def difference_of_origin(self, other: "RunConfig") -> str | None:
@@ -104,7 +108,9 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "recipe": self.recipe.to_dict()}
+        values["pictures"] = None if self.pictures is None else asdict(self.pictures)
+        values["recipe"] = self.recipe.to_dict()
+        return {name: value for name, value in values.items() if value is not None}
 
     def to_toml(self) -> str:
         """Return the configuration as TOML."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from torch import nn
 
-from sepnet import data as datasets
 from sepnet import trained
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
@@ -70,5 +69,5 @@ def _exporter(run: Run, model: nn.Module) -> Exporter:
 
 def _data_of(run: Run) -> Dataset:
     """Return a run's data, split as it was trained and scored on them."""
-    dataset = datasets.load(run.config.data)
+    dataset = trained.load_data(run)
     return dataset.holdout() if run.config.validation == "holdout" else dataset

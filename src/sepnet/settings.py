@@ -131,7 +131,7 @@ def to_settings(kind: type[Settings], values: Any, *, source: str) -> Settings:
 
 def _to_field(name: str, value: Any, annotation: Any) -> Any:
     """Return a plain value as a field of that annotation holds it, checked."""
-    if get_origin(annotation) is UnionType and isinstance(value, list):
+    if get_origin(annotation) is UnionType and isinstance(value, list | dict):
         annotation = next(kind for kind in get_args(annotation) if kind is not NoneType)
     if is_dataclass(annotation):
         return value if isinstance(value, annotation) else to_settings(annotation, value, source=name)  # type: ignore[arg-type]

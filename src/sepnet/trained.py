@@ -1,6 +1,7 @@
 """A finished run's network at work: loaded, and answering exactly as its validation did."""
 
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from sepnet import data as datasets
 from sepnet import jobs, run_network
-from sepnet.data import Dataset
+from sepnet.data import Dataset, Pictures, folder
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits, to_text
 from sepnet.kernels import accelerate
@@ -123,7 +124,7 @@ class RunEvaluation(Evaluation):
 
 def evaluate(
     run: Run,
-    data: str | Dataset | None = None,
+    data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
     network: nn.Module | None = None,
@@ -141,7 +142,7 @@ def evaluate(
     validation = validation or config.validation
     jobs.require_validation(validation)
     classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
-    dataset = _load_data(run, data)
+    dataset = load_data(run, data)
     _require_same_kind(run, dataset)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
     as_trained = held_out if config.validation == "holdout" else dataset
@@ -159,14 +160,30 @@ def evaluate(
     return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
 
 
-def _load_data(run: Run, data: str | Dataset | None) -> Dataset:
+def _as_trained(config: RunConfig, path: str | Path) -> Pictures:
+    """Return how pictures at a path become images as the run's network takes them."""
+    channels, height, width = config.image_shape
+    pictures = config.pictures or Pictures(path="", channels=channels)
+    return replace(pictures, path=os.path.normpath(path), image_size=(height, width), channels=channels)
+
+
+def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
+    """Return the run's data, or others as its network takes them.
+
+    Raises:
+        SepnetError: they cannot be loaded.
+
+    """
+    config = run.config
     if isinstance(data, Dataset):
         return data
+    if data is not None and datasets.is_path(data):
+        return folder.load(_as_trained(config, data))
+    if data is not None:
+        return datasets.load(str(data))
     try:
-        return datasets.load(data or run.config.data)
+        return datasets.reload(config.data, config.pictures)
     except SepnetError as error:
-        if data is not None:
-            raise
         raise SepnetError(f"the images that run '{run.path}' was scored on cannot be loaded: {error}") from error
 
 

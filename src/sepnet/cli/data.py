@@ -5,11 +5,26 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.options import FormatOption, TextOrJson, print_json
+from sepnet.cli.options import (
+    FormatOption,
+    GroupByOption,
+    PictureChannelsOption,
+    PictureSizeOption,
+    SkipBrokenOption,
+    SplitSeedOption,
+    TestShareOption,
+    TextOrJson,
+    opened,
+    print_json,
+)
+from sepnet.notices import printable
 
 app = typer.Typer(help="Fetch, verify and show datasets.", no_args_is_help=False, rich_markup_mode=None)
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="cifar10 or sample.")]
+DataArgument = Annotated[
+    str, typer.Argument(metavar="NAME|FOLDER", help="cifar10, sample, or a folder or .npz file of pictures.")
+]
 SourceOption = Annotated[
     Path | None,
     typer.Option(
@@ -53,19 +68,39 @@ def verify(name: NameArgument, form: FormatOption = TextOrJson.text) -> int:
 
 
 @app.command("show")
-def show(name: NameArgument, source: SourceOption = None, form: FormatOption = TextOrJson.text) -> None:
+def show(
+    name: DataArgument,
+    source: SourceOption = None,
+    image_size: PictureSizeOption = None,
+    channels: PictureChannelsOption = None,
+    group_by: GroupByOption = None,
+    test_share: TestShareOption = None,
+    split_seed: SplitSeedOption = None,
+    skip_broken: SkipBrokenOption = False,
+    form: FormatOption = TextOrJson.text,
+) -> None:
     """Show a dataset's size, image shape, classes and how many images each has."""
     from sepnet import data
 
-    dataset = data.load(name, source=source)
+    found = opened(
+        name,
+        image_size,
+        channels=channels,
+        group_by=group_by,
+        test_share=test_share,
+        split_seed=split_seed,
+        skip_broken=skip_broken,
+    )
+    dataset = data.load(found, source=source) if isinstance(found, str) else found
     counts = {
         split: dict(zip(dataset.classes, labels.bincount(minlength=len(dataset.classes)).tolist(), strict=True))
         for split, labels in (("train", dataset.train.labels), ("test", dataset.test.labels))
     }
     if form is TextOrJson.json:
-        print_json({"name": name, "image_shape": dataset.image_shape, "images": counts})
+        print_json({"name": dataset.name, "image_shape": dataset.image_shape, "images": counts})
         return
     channels, height, width = dataset.image_shape
-    print(f"{name}: {len(dataset.train):,} training and {len(dataset.test):,} test images, {channels}×{height}×{width}")
+    images = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    print(f"{dataset.name}: {images}, {channels}×{height}×{width}")
     for label in dataset.classes:
-        print(f"{label:12} {counts['train'][label]:>6,} {counts['test'][label]:>6,}")
+        print(f"{printable(label):12} {counts['train'][label]:>6,} {counts['test'][label]:>6,}")

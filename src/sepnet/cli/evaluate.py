@@ -27,7 +27,10 @@ def command(
     run: RunArgument,
     data: Annotated[
         str | None,
-        typer.Option(metavar="cifar10|sample", help="A dataset of the same classes; the run's unless given."),
+        typer.Option(
+            metavar="cifar10|sample|FOLDER",
+            help="A dataset of the same classes; the run's unless given. Pictures are read as the run's own are.",
+        ),
     ] = None,
     validation: Annotated[
         str | None,

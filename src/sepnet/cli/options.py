@@ -39,6 +39,50 @@ TrustOption = Annotated[
 ]
 
 
+PictureSizeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        metavar="H[xW]",
+        help="Of your own pictures, the height and width that the network sees; theirs unless given, if all have one.",
+    ),
+]
+PictureChannelsOption = Annotated[
+    int | None, typer.Option("--channels", help="Of your own pictures: 3 for RGB, 1 for grey [default: 3].")
+]
+GroupByOption = Annotated[
+    str | None,
+    typer.Option(
+        "--group-by",
+        metavar="REGEX",
+        help="Pictures whose file names have the same match (of its first group, if any) stay in one split.",
+    ),
+]
+TestShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--test-share", help="Of each class, the share that becomes test images of a folder not split [default: 0.2]."
+    ),
+]
+SplitSeedOption = Annotated[int | None, typer.Option("--split-seed", help="By which such a folder is split.")]
+SkipBrokenOption = Annotated[
+    bool, typer.Option("--skip-broken", help="Skip files that cannot be read, with a notice for each.")
+]
+
+
+def opened(data: str | None, size: str | None, **options: Any) -> Any:
+    """Return a dataset of pictures where options of it, or its path, are given; else ``data`` as it is."""
+    from sepnet import data as datasets
+
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    if size is not None:
+        given["image_size"] = image_shape(size, 1)[1:]
+    if data is None and given:
+        flag = next(iter(given)).replace("_", "-")
+        raise SepnetError(f"--{flag} is for pictures of your own: name their folder with --data")
+    return data if data is None or not (given or datasets.is_path(data)) else datasets.open_data(data, **given)
+
+
 class TextOrJson(StrEnum):
     """How a result is written."""
 

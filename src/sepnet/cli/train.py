@@ -6,10 +6,28 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.completion import complete_datasets, complete_fields, complete_recipes
-from sepnet.cli.options import FormatOption, NetworkArgument, TextOrJson, only_results, print_json, print_text
+from sepnet.cli.options import (
+    FormatOption,
+    GroupByOption,
+    NetworkArgument,
+    PictureChannelsOption,
+    PictureSizeOption,
+    SkipBrokenOption,
+    SplitSeedOption,
+    TestShareOption,
+    TextOrJson,
+    only_results,
+    opened,
+    print_json,
+    print_text,
+)
 
+DATA = "cifar10|sample|FOLDER"
 DataOption = Annotated[
-    str, typer.Option(metavar="cifar10|sample", help="The dataset.", autocompletion=complete_datasets)
+    str,
+    typer.Option(
+        metavar=DATA, help="The dataset: a name, or a folder (or .npz) of pictures.", autocompletion=complete_datasets
+    ),
 ]
 RECIPES = "published|champion|short|FILE.toml"
 DeviceOption = Annotated[
@@ -45,9 +63,18 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="cifar10|sample", help="The dataset; sample unless given.", autocompletion=complete_datasets
+            metavar=DATA,
+            help="The dataset; sample unless given. A folder has train/ and test/ (or val/) with a folder a class, or "
+            "one level of class folders, which is split; or a metadata.csv; or it is an .npz file.",
+            autocompletion=complete_datasets,
         ),
     ] = None,
+    image_size: PictureSizeOption = None,
+    channels: PictureChannelsOption = None,
+    group_by: GroupByOption = None,
+    test_share: TestShareOption = None,
+    split_seed: SplitSeedOption = None,
+    skip_broken: SkipBrokenOption = False,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -87,9 +114,18 @@ def command(
     from sepnet.training.recipe import parse_settings
 
     with only_results():
+        dataset = opened(
+            data,
+            image_size,
+            channels=channels,
+            group_by=group_by,
+            test_share=test_share,
+            split_seed=split_seed,
+            skip_broken=skip_broken,
+        )
         run = api.train(
             network,
-            data,
+            dataset,
             recipe,
             epochs=epochs,
             batch_size=batch_size,

@@ -1,7 +1,22 @@
-"""Datasets held in memory: CIFAR-10 from a verified cache, and a sample of it inside the package."""
+"""Datasets held in memory: those of the catalogue, from a verified cache or the package, and pictures of one's own."""
 
 from sepnet.data.cache import FileCheck
-from sepnet.data.catalog import DATASETS, Fetched, fetch, load, verify
+from sepnet.data.catalog import DATASETS, Fetched, fetch, is_path, load, open_data, reload, title, verify
 from sepnet.data.dataset import Dataset, Split
+from sepnet.data.pictures import Pictures
 
-__all__ = ["DATASETS", "Dataset", "Fetched", "FileCheck", "Split", "fetch", "load", "verify"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "Fetched",
+    "FileCheck",
+    "Pictures",
+    "Split",
+    "fetch",
+    "is_path",
+    "load",
+    "open_data",
+    "reload",
+    "title",
+    "verify",
+]

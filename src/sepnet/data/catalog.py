@@ -1,13 +1,16 @@
 """Datasets by name: load, fetch, verify."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sepnet.data import cache, cifar10, sample
+from sepnet.data import cache, cifar10, folder, sample
 from sepnet.data.cache import FileCheck
 from sepnet.data.containers import read_copy
 from sepnet.data.dataset import Dataset
+from sepnet.data.pictures import Pictures
 from sepnet.data.sources import download
 from sepnet.errors import SepnetError
 from sepnet.settings import hint
@@ -45,6 +48,59 @@ def load(name: str, *, source: Path | None = None) -> Dataset:
     return _entry(name).load(source)
 
 
+def open_data(
+    data: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    group_by: str | None = None,
+    test_share: float | None = None,
+    split_seed: int | None = None,
+    skip_broken: bool | None = None,
+) -> Dataset:
+    """Return a dataset by its name, or one of pictures by its path; the options are of pictures alone.
+
+    Raises:
+        SepnetError: as for :func:`load` and :func:`sepnet.data.folder.load`; or options were given with a name.
+
+    """
+    options: dict[str, Any] = {
+        "image_size": image_size,
+        "channels": channels,
+        "group_by": group_by,
+        "test_share": test_share,
+        "split_seed": split_seed,
+        "skip_broken": skip_broken,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    if not is_path(data):
+        entry = _entry(str(data))
+        if given:
+            flag = next(iter(given)).replace("_", "-")
+            raise SepnetError(f"--{flag} is for pictures of your own, and '{data}' is sepnet's: leave it out")
+        return entry.load(None)
+    return folder.load(Pictures(path=os.path.normpath(data), **given))
+
+
+def reload(name: str, pictures: Pictures | None) -> Dataset:
+    """Return the dataset that a run records, by its name or by how its pictures were read."""
+    return load(name) if pictures is None else folder.load(pictures)
+
+
+def title(data: str | Path) -> str:
+    """Return what a dataset given by name or path is called."""
+    if not is_path(data):
+        return str(data)
+    return folder.title(data)
+
+
+def is_path(data: str | Path) -> bool:
+    """Whether data is given by a path: it is no name of a dataset, and something is there or the text looks like it."""
+    if isinstance(data, str) and data in DATASETS:
+        return False
+    return isinstance(data, Path) or os.sep in data or data.endswith(".npz") or Path(data).exists()
+
+
 def fetch(name: str, *, source: Path | None = None) -> Fetched:
     """Put a dataset into the cache unless an intact one is there, and say where it came from.
 
@@ -72,7 +128,8 @@ def verify(name: str) -> list[FileCheck]:
 def _entry(name: str) -> DatasetEntry:
     if name in DATASETS:
         return DATASETS[name]
-    raise SepnetError(f"unknown dataset '{name}': {hint(name, DATASETS)}")
+    otherwise = f"expected one of {', '.join(DATASETS)}, or a folder of pictures or .npz file that is there"
+    raise SepnetError(f"unknown dataset '{name}': {hint(name, DATASETS, otherwise=otherwise)}")
 
 
 def _load_cifar10(source: Path | None) -> Dataset:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sepnet.data import splitting
+from sepnet.data.pictures import Pictures
 from sepnet.errors import SepnetError
 
 HOLDOUT_SHARE = 0.1
@@ -17,10 +19,15 @@ HOLDOUT_SEED = 20_261_122
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Images ``(N, C, H, W)`` as uint8 and their labels ``(N,)`` as int64."""
+    """Images ``(N, C, H, W)`` as uint8 and their labels ``(N,)`` as int64.
+
+    ``groups`` ``(N,)``, int64, numbers the images that belong together, such as those of one person: they are held out
+    together, or not at all.
+    """
 
     images: Tensor
     labels: Tensor
+    groups: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
@@ -43,7 +50,8 @@ class Split:
 
     def select(self, indices: Tensor) -> "Split":
         """Return the images and labels at ``indices`` ``(K,)``."""
-        return Split(images=self.images[indices], labels=self.labels[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(images=self.images[indices], labels=self.labels[indices], groups=groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,8 @@ class Dataset:
     classes: tuple[str, ...]
     train: Split
     test: Split
+    pictures: Pictures | None = None
+    """Where it was read from, if it is of one's own pictures."""
 
     def __post_init__(self) -> None:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
@@ -85,21 +95,16 @@ class Dataset:
         digest = hashlib.sha256()
         for tensor in (self.train.images, self.train.labels, self.test.images, self.test.labels):
             digest.update(f"{tuple(tensor.shape)}".encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+            digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
 
     def holdout(self) -> "Dataset":
         """Return the dataset with a tenth of each training class held out, in place of the test split.
 
-        The split is stratified and fixed. The returned dataset holds no test image, so whatever is chosen
-        on it is not chosen on the test set.
+        The split is stratified and fixed, and keeps groups together. The returned dataset holds no test image, so
+        whatever is chosen on it is not chosen on the test set.
         """
-        generator = torch.Generator().manual_seed(HOLDOUT_SEED)
-        held = torch.zeros(len(self.train), dtype=torch.bool)
-        for label in range(len(self.classes)):
-            members = torch.nonzero(self.train.labels == label).flatten()
-            count = round(HOLDOUT_SHARE * len(members))
-            held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+        held = self._held_out() if self.train.groups is None else self._groups_held_out(self.train.groups)
         if not held.any():
             raise SepnetError(
                 f"{self.name} has {len(self.train)} training images, too few to hold a tenth of each class out: "
@@ -110,3 +115,15 @@ class Dataset:
             train=self.train.select(torch.nonzero(~held).flatten()),
             test=self.train.select(torch.nonzero(held).flatten()),
         )
+
+    def _held_out(self) -> Tensor:
+        generator = torch.Generator().manual_seed(HOLDOUT_SEED)
+        held = torch.zeros(len(self.train), dtype=torch.bool)
+        for label in range(len(self.classes)):
+            members = torch.nonzero(self.train.labels == label).flatten()
+            count = round(HOLDOUT_SHARE * len(members))
+            held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+        return held
+
+    def _groups_held_out(self, groups: Tensor) -> Tensor:
+        return splitting.choose(self.train.labels, HOLDOUT_SHARE, HOLDOUT_SEED, groups)

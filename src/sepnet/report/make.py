@@ -51,7 +51,7 @@ def _scored_images(run: Run, dataset: Dataset | None) -> Dataset | None:
     """Return the dataset as the run was scored on it, or None, with a notice, where it cannot be had."""
     without = "the report has no pictures of images"
     try:
-        dataset = datasets.load(run.config.data) if dataset is None else dataset
+        dataset = datasets.reload(run.config.data, run.config.pictures) if dataset is None else dataset
         dataset = dataset.holdout() if run.config.validation == "holdout" else dataset
     except SepnetError as error:
         notice(f"{without}: {error}")

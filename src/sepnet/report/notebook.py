@@ -107,6 +107,10 @@ def _contender_cells(contender: Contender, names: Names, number: int, folder: Pa
     path, separator, attribute = config.network.rpartition(":")
     if separator and not Path(path).is_absolute():
         config = replace(config, network=f"{_relative(Path(path), folder)}:{attribute}")
+    pictures = config.pictures
+    if pictures is not None and not Path(pictures.path).is_absolute():
+        there = _relative(Path(pictures.path), folder)
+        config = replace(config, pictures=replace(pictures, path=there))
     heading = f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size."
     return [
         _markdown(f"network-{number}", heading),

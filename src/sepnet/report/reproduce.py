@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from sepnet.data import DATASETS
+from sepnet.data import DATASETS, Pictures, is_path
 from sepnet.networks import NETWORKS
 from sepnet.runs import RunConfig
 from sepnet.training.recipe import PRESETS, Recipe, load_recipe
@@ -15,15 +15,19 @@ OVERRIDES = ("epochs", "batch_size", "lr")
 def can_be_made_again(config: RunConfig) -> bool:
     """Whether names alone tell how to make the run: no object of a Python session went into it, nor a second start."""
     named = config.network in NETWORKS or config.network.rpartition(":")[0].endswith(".py")
-    return named and config.data in DATASETS and not config.initial_weights and not config.extended_from
+    loadable = config.data in DATASETS or config.pictures is not None
+    return named and loadable and not config.initial_weights and not config.extended_from
 
 
 def train_command(config: RunConfig, recipe_file: str) -> str:
     """Return the ``sepnet train`` command; ``recipe_file`` is where a recipe that is no preset will lie."""
     preset = _preset(config.recipe)
     recipe, overrides = (recipe_file, {}) if preset is None else preset
-    options: dict[str, Any] = {"data": config.data, "recipe": recipe, **overrides, **_settings(config)}
-    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items()]
+    options: dict[str, Any] = {**_data_flags(config), "recipe": recipe, **overrides, **_settings(config)}
+    words = [
+        f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in options.items()
+    ]
     return " ".join(["sepnet train", shlex.quote(config.network), *words])
 
 
@@ -44,7 +48,7 @@ def train_call(config: RunConfig, *, name: str, seed: str | None = None) -> str:
         options["seed"] = seed
     arguments = [
         repr(config.network),
-        repr(config.data),
+        _data_call(config),
         recipe,
         *(f"{name}={value}" for name, value in options.items()),
         f"name={name}",
@@ -52,6 +56,30 @@ def train_call(config: RunConfig, *, name: str, seed: str | None = None) -> str:
         "reuse=True",
     ]
     return "sepnet.train(\n" + "".join(f"    {argument},\n" for argument in arguments) + ")"
+
+
+def _data_flags(config: RunConfig) -> dict[str, Any]:
+    if config.pictures is None:
+        return {"data": config.data}
+    path = config.pictures.path
+    options = _picture_options(config.pictures)
+    options["image_size"] = "x".join(map(str, options["image_size"]))
+    return {"data": path if is_path(path) else f"./{path}", **options}
+
+
+def _data_call(config: RunConfig) -> str:
+    if config.pictures is None:
+        return repr(config.data)
+    options = {"data": config.pictures.path, **_picture_options(config.pictures)}
+    return f"sepnet.load_data({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+
+def _picture_options(pictures: Pictures) -> dict[str, Any]:
+    """Return the image size, and what else is not as it is unless given."""
+    plain = Pictures(path="")
+    names = ("channels", "group_by", "test_share", "split_seed", "skip_broken")
+    changed = {name: getattr(pictures, name) for name in names if getattr(pictures, name) != getattr(plain, name)}
+    return {"image_size": pictures.image_size, **changed}
 
 
 def has_preset(recipe: Recipe) -> bool:
