@@ -1,13 +1,13 @@
 """The receptive field of each operator's results, from those of the tensors that it is given."""
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate
-from math import prod
-from typing import Any
+from collections.abc import Callable, Iterable
+
+import torch
 
 from sepnet.anatomy.broadcasting import concatenate, merge
 from sepnet.anatomy.graph import Operation, Value
 from sepnet.anatomy.receptive_field import Field, FieldError
+from sepnet.anatomy.windows import Window, windows
 
 Fields = Field | tuple[Field, ...]
 Rule = Callable[[Operation, list[Field]], Fields]
@@ -33,16 +33,18 @@ def refused(reason: str) -> Rule:
     return rule
 
 
+def mixing(dims: Callable[[Operation], Iterable[int]]) -> Rule:
+    """Return the rule of a norm or a softmax, whose units see all positions along some dimensions."""
+    return lambda op, fields: fields[0].mix(dims(op))
+
+
 def convolution(op: Operation, fields: list[Field]) -> Field:
-    """Slide a window over the last one, two or three dimensions, and mix the channels."""
+    """Slide a window over the last dimensions, and mix the channels."""
     out_channels, _, *kernel = weight_shape(op)
-    dilation = each(op["dilation"], kernel)
-    padding = padding_before(op["padding"], kernel, dilation)
     field, channels = fields[0], len(op.shape) - len(kernel) - 1
     if op["groups"] > 1 and field.axes([channels]):
         raise FieldError("its channel groups hold image positions")
-    field = field.mix([channels]).resize(channels, out_channels)
-    return _slide(field, op.shape, kernel, each(op["stride"], kernel), padding, dilation)
+    return pool(op, [field.mix([channels]).resize(channels, out_channels)])
 
 
 def dense(op: Operation, fields: list[Field]) -> Field:
@@ -52,60 +54,28 @@ def dense(op: Operation, fields: list[Field]) -> Field:
 
 
 def pool(op: Operation, fields: list[Field]) -> Field:
-    """Slide a pooling window over the last one, two or three dimensions."""
-    places = range(int(op.name.removesuffix("_with_indices")[-2]))
-    kernel = each(op["kernel_size"], places)
-    stride = each(op["stride"], places) or kernel
-    return _slide(fields[0], op.shape, kernel, stride, each(op["padding"], places), each(op["dilation"] or 1, places))
-
-
-def adaptive_pool(op: Operation, fields: list[Field]) -> Field:
-    """Pool to one position, or to a divisor of the input's positions."""
-    field = fields[0]
-    for dim in pooled_dims(op):
-        before, size = field.shape[dim], op.shape[dim]
-        if 1 in (before, size) or not field.axes([dim]):
-            field = field.mix([dim]).resize(dim, size)
-        elif before % size:
-            raise FieldError(f"it pools {before} positions to {size}, which needs windows of different sizes")
+    """Slide a window over the last dimensions; to one position it sees all, to several it needs a divisor of them."""
+    field, found = fields[0], windows(op)
+    for dim, window in enumerate(found, len(op.shape) - len(found)):
+        if op["output_size"] is None:
+            field = field.slide(dim, window)
+        elif 1 in (window.size, window.out) or not field.axes([dim]):
+            field = field.mix([dim]).resize(dim, window.out)
+        elif window.size % window.out:
+            raise FieldError(
+                f"it pools {window.size} positions to {window.out}, which needs windows of different sizes"
+            )
         else:
-            field = field.window(dim, size, before // size, before // size, 0, 1)
+            field = field.slide(dim, window)
     return field
 
 
 def pixel_unshuffle(op: Operation, fields: list[Field]) -> Field:
     """Let each unit see a block of positions, now in its channels."""
-    field, factor, dims = fields[0], op["downscale_factor"], len(op.shape)
-    for dim in (dims - 2, dims - 1):
-        field = field.window(dim, op.shape[dim], factor, factor, 0, 1)
-    return field.resize(dims - 3, op.shape[-3])
-
-
-def batch_norm(op: Operation, fields: list[Field]) -> Field:
-    """Stay pointwise by moving statistics, else see all positions."""
-    moving = op["running_mean"] is not None and not op["training"]
-    return fields[0] if moving else fields[0].mix([0, *range(2, len(op.shape))])
-
-
-def instance_norm(op: Operation, fields: list[Field]) -> Field:
-    """See all positions unless moving statistics are used."""
-    return fields[0].mix(range(2, len(op.shape))) if op["use_input_stats"] else fields[0]
-
-
-def group_norm(op: Operation, fields: list[Field]) -> Field:
-    """See all positions of an image."""
-    return fields[0].mix(range(1, len(op.shape)))
-
-
-def layer_norm(op: Operation, fields: list[Field]) -> Field:
-    """See all of the last dimensions."""
-    count = len(op.shape)
-    return fields[0].mix(range(count - len(op["normalized_shape"]), count))
-
-
-def along_dim(op: Operation, fields: list[Field]) -> Field:
-    """See all positions along one dimension, as a softmax."""
-    return fields[0].mix(dims_of(op))
+    field, factor, channels = fields[0], op["downscale_factor"], len(op.shape) - 3
+    for dim in (channels + 1, channels + 2):
+        field = field.slide(dim, Window(field.shape[dim], op.shape[dim], factor, factor))
+    return field.resize(channels, op.shape[channels])
 
 
 def glu(op: Operation, fields: list[Field]) -> Field:
@@ -128,14 +98,9 @@ def reduction(op: Operation, fields: list[Field]) -> Field:
 
 
 def concat(op: Operation, fields: list[Field]) -> Field:
-    """Put tensors one after the other; constants among them are seen by nobody."""
-    return concatenate(fields, op["dim"], op.shape)
-
-
-def stack(op: Operation, fields: list[Field]) -> Field:
-    """Put tensors one after the other along a new dimension."""
+    """Put tensors one after the other, by ``stack`` along a new dimension; constants are seen by nobody."""
     dim = op["dim"] % len(op.shape)
-    return concatenate([field.insert(dim) for field in fields], dim, op.shape)
+    return concatenate([field.insert(dim) for field in fields] if op.name == "stack" else fields, dim, op.shape)
 
 
 def reshape(op: Operation, fields: list[Field]) -> Field:
@@ -155,25 +120,17 @@ def channel_shuffle(op: Operation, fields: list[Field]) -> Field:
     return fields[0]
 
 
-def parts(op: Operation, fields: list[Field]) -> Fields:
-    """Cut consecutive parts along one dimension."""
-    dim = op["dim"] % len(op.shape)
-    sizes = [value.shape[dim] for value in op.results]
-    starts = accumulate(sizes, initial=0)
-    return tuple(fields[0].pick(dim, size, start) for size, start in zip(sizes, starts, strict=False))
-
-
-def unbind(op: Operation, fields: list[Field]) -> Fields:
-    """Give each position along one dimension by itself."""
-    dim = op["dim"] % (len(op.shape) + 1)
-    return tuple(fields[0].pick(dim, 1, start).drop([dim]) for start in range(len(op.results)))
-
-
-def slice_(op: Operation, fields: list[Field]) -> Field:
-    """Pick positions along one dimension: by ``slice``, ``narrow`` or, one of them, ``select``."""
-    dim, positions = picked(op, fields[0].shape)
-    field = fields[0].pick(dim, len(positions), positions.start, positions.step)
-    return field.drop([dim]) if op.name == "select" else field
+def pick(op: Operation, fields: list[Field]) -> Fields:
+    """Pick positions along one dimension: a slice, or several parts; where one is left, the dimension may vanish."""
+    count = len(fields[0].dims)
+    dim = op["dim"] % count
+    positions = torch.arange(fields[0].shape[dim]).view([-1 if place == dim else 1 for place in range(count)])
+    found = []
+    for part in op.on(positions):
+        start, second = [*part.flatten().tolist(), 0, 0][:2]
+        field = fields[0].pick(dim, part.numel(), start, second - start if part.numel() > 1 else 1)
+        found.append(field if part.ndim == count else field.drop([dim]))
+    return tuple(found)
 
 
 def pad(op: Operation, fields: list[Field]) -> Field:
@@ -208,59 +165,7 @@ def dims_of(op: Operation) -> list[int]:
     return [dim % count for dim in ([dims] if isinstance(dims, int) else dims)]
 
 
-def order_of(op: Operation) -> list[int]:
+def order_of(op: Operation) -> tuple[int, ...]:
     """Return the order in which a permutation or transposition puts the dimensions."""
-    order = list(range(len(op.shape)))
-    if op["dims"] is not None:
-        return [dim % len(order) for dim in op["dims"]]
-    first, second = (op[f"{kind}{place}"] for place in (0, 1) for kind in ("dim", "axis") if f"{kind}0" in op.arguments)
-    order[first], order[second] = order[second], order[first]
-    return order
-
-
-def picked(op: Operation, shape: Sequence[int]) -> tuple[int, range]:
-    """Return the dimension along which positions are picked, and which."""
-    dim = op["dim"] % len(shape)
-    size = shape[dim]
-    if op.name == "slice":
-        return dim, range(size)[slice(op["start"], op["end"], op["step"])]
-    start = (op["index"] if op.name == "select" else op["start"]) % size
-    return dim, range(start, start + (op["length"] or 1 if op.name == "narrow" else 1))
-
-
-def pooled_dims(op: Operation) -> range:
-    """Return the dimensions over which an adaptive pooling slides."""
-    count = int(op.name[-2])
-    return range(len(op.shape) - count, len(op.shape))
-
-
-def padding_before(padding: Any, kernel: list[int], dilation: list[int]) -> list[int]:
-    """Return the zeros before the first position; ``same`` puts the odd one after the last."""
-    if padding == "same":
-        return [step * (size - 1) // 2 for size, step in zip(kernel, dilation, strict=True)]
-    return [0 for _ in kernel] if padding == "valid" else each(padding, kernel)
-
-
-def each(setting: Any, places: Any) -> list[int]:
-    """Return a setting for each axis: one number stands for all."""
-    if isinstance(setting, int):
-        return [setting for _ in places]
-    return list(setting) * len(list(places)) if len(setting) == 1 else list(setting)
-
-
-def convolution_macs(op: Operation) -> int:
-    """Return the multiplications of a convolution."""
-    return prod(op.shape) * prod(op["weight"].shape[1:])
-
-
-def dense_macs(op: Operation) -> int:
-    """Return the multiplications of a dense layer."""
-    return prod(op.shape) * int(op["weight"].shape[1])
-
-
-def _slide(field: Field, output: Sequence[int], *settings: list[int]) -> Field:
-    """Return the field after a window over the last dimensions: kernel, stride, padding before, dilation."""
-    first = len(output) - len(settings[0])
-    for place, (kernel, stride, padding, dilation) in enumerate(zip(*settings, strict=True)):
-        field = field.window(first + place, output[first + place], kernel, stride, padding, dilation)
-    return field
+    (numbered,) = op.on(torch.empty(tuple(range(len(op.shape)))))
+    return tuple(numbered.shape)

@@ -99,6 +99,11 @@ class Operation:
         return self.arguments.get(name)
 
     @property
+    def input(self) -> Any:
+        """Its first argument."""
+        return next(iter(self.arguments.values()))
+
+    @property
     def inputs(self) -> list[Value]:
         """All tensors given."""
         return [leaf for leaf in pytree.tree_leaves(self.arguments) if isinstance(leaf, Value)]
@@ -153,6 +158,12 @@ class Operation:
             results = self.target(**arguments)
         several = results if isinstance(results, tuple | list) else (results,)[: len(self.results)]
         tensors.update(zip(self.results, several, strict=True))
+
+    def on(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Return what it makes of a tensor in the place of its first, any others being of shape alone."""
+        first, *others = pytree.tree_map_only(Value, lambda value: torch.empty(value.shape), self.arguments).items()
+        results = self.target(**{first[0]: tensor}, **dict(others))
+        return [results] if isinstance(results, Tensor) else results
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """The one table of operators: what sepnet knows of each, by its ATen name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sepnet.anatomy import field_rules as rules
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.receptive_field import AXES, Field, FieldError
 from sepnet.anatomy.separable_pairs import Settings
+from sepnet.anatomy.windows import windows
 
 Kind = Callable[[Operation, Field, Field], str | None]
 """From an operation, the field of its first tensor and that of its first result, the kind of its row."""
@@ -18,14 +19,14 @@ class Operator:
 
     ``kind`` is what tables call it, ``None`` where it is no layer; ``field`` its receptive field's rule; ``keras``
     what writes it in Keras: an activation there, a function ``ops.…``, or a translator of :mod:`sepnet.export`.
-    ``macs`` counts its multiplications. ``reuses`` says that the result may overwrite the input where nobody else
-    needs that, ``between`` that it may stand between the halves of a separable pair.
+    ``multiplies`` says that each result is a sum of products with a weight, ``reuses`` that the result may overwrite
+    the input where nobody else needs that, ``between`` that it may stand between the halves of a separable pair.
     """
 
     kind: str | Kind | None
     field: rules.Rule
     keras: str | None = None
-    macs: Callable[[Operation], int] | None = None
+    multiplies: bool = False
     reuses: bool = False
     between: bool = False
 
@@ -56,12 +57,26 @@ def _arithmetic(kind: str, keras: str = "arithmetic") -> Operator:
     return Operator(lambda op, before, after: kind if len(op.inputs) > 1 else None, rules.pointwise, keras)
 
 
-def _norm(kind: str, rule: rules.Rule, keras: str | None = None) -> Operator:
-    return Operator(kind, rule, keras, reuses=True, between=True)
+def _norm(kind: str, dims: Callable[[Operation], Iterable[int]], keras: str | None = None) -> Operator:
+    """Return a norm over some dimensions."""
+    return Operator(kind, rules.mixing(dims), keras, reuses=True, between=True)
 
 
-def _dropout(keras: str | None = None) -> Operator:
-    return _norm("dropout", rules.unchanged, "dropout" if keras is None else keras)
+def _batch_dims(op: Operation) -> list[int]:
+    moving = op["running_mean"] is not None and not op["training"]
+    return [] if moving else [0, *range(2, len(op.shape))]
+
+
+def _instance_dims(op: Operation) -> range:
+    return range(2, len(op.shape) if op["use_input_stats"] else 2)
+
+
+def _group_dims(op: Operation) -> range:
+    return range(1, len(op.shape))
+
+
+def _last_dims(op: Operation) -> range:
+    return range(len(op.shape) - len(op["normalized_shape"]), len(op.shape))
 
 
 def _convolution_kind(op: Operation, before: Field, after: Field) -> str:
@@ -75,7 +90,7 @@ def _convolution_kind(op: Operation, before: Field, after: Field) -> str:
 
 def _adaptive_kind(kind: str) -> Kind:
     def name(op: Operation, before: Field, after: Field) -> str:
-        whole = all(op.shape[dim] == 1 for dim in rules.pooled_dims(op))
+        whole = all(window.out == 1 for window in windows(op))
         return f"{'global' if whole else 'adaptive'} {kind}"
 
     return name
@@ -125,10 +140,11 @@ RESHAPE = Operator(None, rules.reshape, "reshape")
 TRANSPOSE = Operator(None, rules.permute, "permute")
 UNCHANGED = Operator(None, rules.unchanged, "unchanged")
 EXPAND = Operator(None, rules.pointwise, "expand")
-PARTS = Operator(None, rules.parts, "parts")
-SLICE = Operator(_cut_kind, rules.slice_, "slice")
+PARTS = Operator(None, rules.pick, "pick")
+SLICE = Operator(_cut_kind, rules.pick, "pick")
+DROPOUT = Operator("dropout", rules.unchanged, "dropout", reuses=True, between=True)
 PAD = Operator("pad", rules.pad, "pad")
-CONVOLUTION = Operator(_convolution_kind, rules.convolution, "convolution", rules.convolution_macs)
+CONVOLUTION = Operator(_convolution_kind, rules.convolution, "convolution", multiplies=True)
 CONCAT = Operator("concat", rules.concat, "concat")
 CLAMP = _activation("clamp", "bounds")
 
@@ -148,10 +164,10 @@ ARITHMETIC = {
 OPERATORS: dict[str, Operator] = {
     "relu": _activation("relu", "relu"),
     "relu6": _activation("relu6", "relu6"),
-    "leaky_relu": _activation("leaky relu", "leaky_relu"),
+    "leaky_relu": _activation("leaky relu", "LeakyReLU"),
     "prelu": _activation("prelu", "prelu"),
     "rrelu": _activation("rrelu"),
-    "elu": _activation("elu", "elu"),
+    "elu": _activation("elu", "ELU"),
     "celu": _activation("celu", "celu"),
     "selu": _activation("selu", "selu"),
     "gelu": _activation("gelu", "gelu"),
@@ -179,25 +195,22 @@ OPERATORS: dict[str, Operator] = {
     **{name: _arithmetic(kind) for kind, names in ARITHMETIC.items() for name in names.split()},
     "reciprocal": _arithmetic("divide", "ops.reciprocal"),
     **dict.fromkeys(("neg", "negative"), _arithmetic("negative", "ops.negative")),
-    "dropout": _dropout(),
-    "feature_dropout": _dropout(),
-    "alpha_dropout": _dropout(),
-    "feature_alpha_dropout": _dropout(),
-    "batch_norm": _norm("batch norm", rules.batch_norm, "batch_norm"),
-    "instance_norm": _norm("instance norm", rules.instance_norm, "instance_norm"),
-    "group_norm": _norm("group norm", rules.group_norm, "group_norm"),
-    "layer_norm": _norm("layer norm", rules.layer_norm, "layer_norm"),
-    "rms_norm": _norm("rms norm", rules.layer_norm),
-    "softmax": Operator("softmax", rules.along_dim, "softmax", reuses=True),
-    "log_softmax": Operator("log softmax", rules.along_dim, "softmax", reuses=True),
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), DROPOUT),
+    "batch_norm": _norm("batch norm", _batch_dims, "batch_norm"),
+    "instance_norm": _norm("instance norm", _instance_dims, "group_norm"),
+    "group_norm": _norm("group norm", _group_dims, "group_norm"),
+    "layer_norm": _norm("layer norm", _last_dims, "layer_norm"),
+    "rms_norm": _norm("rms norm", _last_dims),
+    "softmax": Operator("softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
+    "log_softmax": Operator("log softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
     "glu": Operator("glu", rules.glu),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), CONVOLUTION),
-    "linear": Operator("dense", rules.dense, "dense", rules.dense_macs),
+    "linear": Operator("dense", rules.dense, "dense", multiplies=True),
     **{f"max_pool{n}d": Operator("max pool", rules.pool, "max_pool") for n in (1, 2, 3)},
     **{f"max_pool{n}d_with_indices": Operator("max pool", rules.pool, "max_pool") for n in (1, 2, 3)},
     **{f"avg_pool{n}d": Operator("average pool", rules.pool, "average_pool") for n in (1, 2, 3)},
     **{
-        f"adaptive_{short}_pool{n}d": Operator(_adaptive_kind(kind), rules.adaptive_pool, "adaptive_pool")
+        f"adaptive_{short}_pool{n}d": Operator(_adaptive_kind(kind), rules.pool, "adaptive_pool")
         for short, kind in (("avg", "average pool"), ("max", "max pool"))
         for n in (1, 2, 3)
     },
@@ -207,16 +220,15 @@ OPERATORS: dict[str, Operator] = {
         for name in ("mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "linalg_vector_norm")
     },
     **dict.fromkeys(("cat", "concat", "concatenate"), CONCAT),
-    "stack": Operator("stack", rules.stack),
+    "stack": Operator("stack", rules.concat),
     **dict.fromkeys(("reshape", "view", "view_as", "reshape_as"), VIEW),
     **dict.fromkeys(("flatten", "ravel"), FLATTEN),
     **dict.fromkeys(("squeeze", "unsqueeze", "unflatten"), RESHAPE),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims"), TRANSPOSE),
-    "channel_shuffle": Operator("channel shuffle", rules.channel_shuffle, "channel_shuffle"),
+    "channel_shuffle": Operator("channel shuffle", rules.channel_shuffle, "move"),
     **dict.fromkeys(("contiguous", "clone", "detach", "to", "type_as", "alias"), UNCHANGED),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), EXPAND),
-    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split"), PARTS),
-    "unbind": Operator(None, rules.unbind, "unbind"),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split", "unbind"), PARTS),
     **dict.fromkeys(("slice", "narrow", "select"), SLICE),
     "pad": PAD,
     **dict.fromkeys(("index",), Operator(None, rules.refused("it indexes by a tensor or a list"))),

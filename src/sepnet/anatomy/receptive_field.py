@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
 
+from sepnet.anatomy.windows import Window
+
 HEIGHT, WIDTH = 0, 1
 AXES = (HEIGHT, WIDTH)
 
@@ -33,11 +35,11 @@ class Span(NamedTuple):
         """The receptive field, in pixels."""
         return self.high - self.low + 1
 
-    def window(self, kernel: int, stride: int, padding: int, dilation: int) -> "Span":
-        """Return the span after a sliding window with ``padding`` positions before the first."""
-        low = self.low - padding * self.jump
-        high = self.high + ((kernel - 1) * dilation - padding) * self.jump
-        return Span(low, high, self.jump * stride)
+    def slide(self, window: Window) -> "Span":
+        """Return the span after a sliding window."""
+        low = self.low - window.before * self.jump
+        high = self.high + ((window.kernel - 1) * window.dilation - window.before) * self.jump
+        return Span(low, high, self.jump * window.stride)
 
     def pick(self, start: int, step: int) -> "Span":
         """Return the span of the positions ``start``, ``start + step``, …; a negative start is padding."""
@@ -101,8 +103,8 @@ class Field:
         sizes = [factor.size for dim in self.dims for factor in dim if factor.axis == axis]
         return sizes[0] if sizes else 1
 
-    def window(self, dim: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> "Field":
-        """Return the field after a sliding window along ``dim`` that leaves ``size`` positions.
+    def slide(self, dim: int, window: Window) -> "Field":
+        """Return the field after a sliding window along ``dim``.
 
         Raises:
             FieldError: image positions were flattened into ``dim``.
@@ -110,8 +112,8 @@ class Field:
         """
         axis = self.axis_of(dim)
         if axis is None:
-            return self.resize(dim, size)
-        return self._along(axis, self.spans[axis].window(kernel, stride, padding, dilation), dim, size)
+            return self.resize(dim, window.out)
+        return self._along(axis, self.spans[axis].slide(window), dim, window.out)
 
     def pick(self, dim: int, size: int, start: int, step: int = 1) -> "Field":
         """Return the field of ``size`` positions along ``dim`` from ``start`` on, ``step`` apart.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sepnet.anatomy.field_rules import each, padding_before
 from sepnet.anatomy.graph import Operation
+from sepnet.anatomy.windows import windows
 
 if TYPE_CHECKING:
     from sepnet.anatomy.steps import Step
@@ -26,8 +26,7 @@ class Settings:
     def of(cls, op: Operation) -> "Settings":
         """Return the settings of a convolution."""
         _, per_group, *kernel = op["weight"].shape
-        padding = padding_before(op["padding"], kernel, each(op["dilation"], kernel))
-        plain = set(each(op["stride"], kernel)) == {1} and set(padding) == {0}
+        plain = all((window.stride, window.before) == (1, 0) for window in windows(op))
         return cls(per_group * op["groups"], op["groups"], tuple(kernel), plain)
 
     @property

@@ -1,6 +1,7 @@
 """Carry a receptive field through a graph, operation by operation."""
 
 from dataclasses import dataclass
+from math import prod
 
 from sepnet.anatomy.field_rules import pointwise
 from sepnet.anatomy.graph import Graph, Operation, Value
@@ -38,8 +39,9 @@ class Step:
 
     @property
     def macs(self) -> int:
-        """Its multiplications."""
-        return self.operator.macs(self.operation) if self.operator.macs else 0
+        """Its multiplications: a window of the weight, or a row, for each result."""
+        op = self.operation
+        return prod(op.shape) * prod(op["weight"].shape[1:]) if self.operator.multiplies else 0
 
 
 def walk(graph: Graph) -> list[Step]:

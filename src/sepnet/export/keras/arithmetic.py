@@ -1,104 +1,90 @@
 """Arithmetic and concatenation in Keras."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.operators import ARITHMETIC
-from sepnet.export.keras.builder import Builder, Call, Weight
-from sepnet.export.keras.layers import add
-from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, natural
+from sepnet.export.keras.builder import Builder
+from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, Weight
 
 MERGES = {
-    "add": "Add",
-    "subtract": "Subtract",
-    "multiply": "Multiply",
-    "maximum": "Maximum",
-    "minimum": "Minimum",
-    "divide": "ops.divide",
-    "power": "ops.power",
+    **{kind: kind.capitalize() for kind in ("add", "subtract", "multiply", "maximum", "minimum")},
+    **{kind: f"ops.{kind}" for kind in ("divide", "power")},
 }
 """What Keras calls arithmetic on two tensors."""
 
 KINDS = {name: kind for kind, names in ARITHMETIC.items() for name in names.split()}
 
 
-def arithmetic(build: Builder, call: Call) -> Held:
+def arithmetic(build: Builder, op: Operation) -> Held:
     """Add arithmetic on two tensors, or on one and a number, a parameter or a buffer."""
-    kind = KINDS[call.name]
-    operands = [call["self"], call["exponent"] if call["other"] is None else call["other"]]
-    if call["alpha"] not in (None, 1) or call["rounding_mode"] is not None or None in operands or kind not in MERGES:
+    kind, first, second = KINDS[op.name], op["self"], op["exponent"] if op["other"] is None else op["other"]
+    plainly = op["alpha"] in (None, 1) and op["rounding_mode"] is None
+    if not plainly or first is None or second is None or kind not in MERGES:
         raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
-    if call.name == "rsub":
-        operands.reverse()
-    values = [operand for operand in operands if isinstance(operand, Held)]
-    if len(values) == 2:
-        inputs, index = _aligned(build, values, call.output)
-        return build.layer(MERGES[kind], inputs, index, call.output[1:])
-    reverse = isinstance(operands[1], Held)
-    other = operands[0] if reverse else operands[1]
-    if isinstance(other, int | float):
-        return _with_number(build, kind, values[0], float(other), reverse=reverse)
+    if op.name == "rsub":
+        first, second = second, first
+    if isinstance(first, Held) and isinstance(second, Held):
+        first, second = _aligned(build, build.settle(first), build.settle(second), op.shape[1:])
+        index = None if first.shape != second.shape else first.index
+        return build.layer(MERGES[kind], [first, second], op.shape[1:], index=index)
+    reverse = isinstance(second, Held)
+    value, other = (second, first) if reverse else (first, second)
     if isinstance(other, Constant):
-        return _with_constant(build, kind, values[0], other, reverse=reverse)
-    raise Inexpressible("it takes a tensor that is computed apart from the image", "use a number or a buffer")
+        return _with_constant(build, kind, value, other, reverse=reverse)
+    if not isinstance(other, int | float):
+        raise Inexpressible("it takes a tensor that is computed apart from the image", "use a number or a buffer")
+    if kind in ("maximum", "minimum") or (kind == "power" and not reverse):
+        return build.apply(f"ops.{kind}", value, x2=float(other))
+    if kind == "divide" and reverse:
+        kind, value = "multiply", build.apply("ops.reciprocal", value)
+    return _rescale(build, kind, value, other, reverse=reverse)
 
 
-def concat(build: Builder, call: Call) -> Held:
+def concat(build: Builder, op: Operation) -> Held:
     """Add a concatenation."""
-    parts, dim = call["tensors"], call["dim"] % len(call.output) - 1
+    parts, dim = op["tensors"], op["dim"] % len(op.shape) - 1
     if dim < 0 or not all(isinstance(part, Held) for part in parts):
         raise Inexpressible("it joins tensors that do not depend on the image, or joins the batch")
-    shape = call.output[1:]
+    shape = op.shape[1:]
     if len(parts) == 1:
         return build.settle(parts[0])
     if len(shape) == 1:
-        flat = [build.by_channel(part) for part in parts]
-        starts = np.cumsum([0, *(len(order) for _, order in flat)])
-        index = np.concatenate([order + start for (_, order), start in zip(flat, starts, strict=False)])
-        return build.layer("Concatenate", [value for value, _ in flat], index.astype(np.int32), shape)
-    parts = [build.natural(part) for part in parts]
+        parts, orders = zip(*map(build.by_channel, parts), strict=True)
+        starts = np.cumsum([0, *map(len, orders)])
+        index = np.concatenate([order + start for order, start in zip(orders, starts, strict=False)])
+        return build.layer("Concatenate", parts, shape, index=index.astype(np.int32))
     axis = (2, 0, 1)[dim] if len(shape) == 3 else dim
     settings: dict[str, Any] = {} if axis == len(shape) - 1 else {"axis": axis + 1}
-    return build.layer("Concatenate", parts, natural(shape), shape, **settings)
+    return build.layer("Concatenate", [build.natural(part) for part in parts], shape, **settings)
 
 
-def _aligned(build: Builder, values: Sequence[Held], output: Any) -> tuple[list[Held], Array]:
-    """Return two values whose Keras tensors can be broadcast against each other, and the order of the result."""
-    first, second = (build.settle(value) for value in values)
-    if first.shape == second.shape == output[1:] and np.array_equal(first.index, second.index):
-        return [first, second], first.index
+def _aligned(build: Builder, first: Held, second: Held, shape: tuple[int, ...]) -> tuple[Held, Held]:
+    """Return two values whose Keras tensors can be broadcast against each other."""
+    if first.shape == second.shape == shape and np.array_equal(first.index, second.index):
+        return first, second
     if len(first.shape) != len(second.shape):
         raise Inexpressible("its two tensors have different numbers of dimensions", "reshape one of them first")
-    if np.broadcast_shapes(first.shape, second.shape) != output[1:]:
+    if np.broadcast_shapes(first.shape, second.shape) != shape:
         raise Inexpressible("it repeats values that no full tensor stands beside", "leave expand out")
-    return [build.natural(first), build.natural(second)], natural(output[1:])
+    return build.natural(first), build.natural(second)
 
 
-def _with_number(build: Builder, kind: str, value: Held, number: float, *, reverse: bool) -> Held:
-    """Add arithmetic on a value and a number; ``reverse`` says that the number comes first."""
-    if kind == "divide" and reverse:
-        return _with_number(build, "multiply", add(build, value, "ops.reciprocal"), number, reverse=False)
-    if kind == "power" and not reverse:
-        return add(build, value, "ops.power", x2=number)
-    if kind in ("maximum", "minimum"):
-        return add(build, value, f"ops.{kind}", x2=number)
-    scale, offset = _affine(kind, number, reverse=reverse)
-    return add(build, value, "Rescaling", scale=float(scale), offset=float(offset))
-
-
-def _affine(kind: str, number: Any, *, reverse: bool) -> tuple[Any, Any]:
-    """Return the scale and the offset of arithmetic with a number, or with an array of them."""
-    if kind == "add":
-        return 1.0 + 0 * number, number
-    if kind == "subtract":
-        return (-1.0 + 0 * number, number) if reverse else (1.0 + 0 * number, -number)
-    if kind == "multiply":
-        return number, 0.0 * number
+def _rescale(build: Builder, kind: str, value: Held, numbers: Any, *, reverse: bool) -> Held:
+    """Add arithmetic on a value and a number, or one for each channel; ``reverse`` says that the number is first."""
+    forms = {
+        "add": (1.0, numbers),
+        "subtract": (-1.0, numbers) if reverse else (1.0, -numbers),
+        "multiply": (numbers, 0.0),
+    }
     if kind == "divide" and not reverse:
-        return 1 / number, 0.0 * number
-    raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
+        forms["divide"] = (1 / numbers, 0.0)
+    if kind not in forms:
+        raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
+    scale, offset = map(_shortest, forms[kind])
+    return build.apply("Rescaling", value, scale=scale, offset=offset)
 
 
 def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *, reverse: bool) -> Held:
@@ -117,8 +103,7 @@ def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *
         raise Inexpressible(f"Keras has no layer that trains what it is to {kind}", "use a bias, or a buffer")
     build.placed.add(id(constant.source))
     build.written.add(id(constant.source))
-    scale, offset = _affine(kind, numbers if constant.tensor.numel() > 1 else numbers[:1], reverse=reverse)
-    return add(build, value, "Rescaling", scale=_plain(scale), offset=_plain(offset))
+    return _rescale(build, kind, value, numbers, reverse=reverse)
 
 
 def _scale(build: Builder, value: Held, constant: Constant, numbers: Array) -> Held:
@@ -126,11 +111,10 @@ def _scale(build: Builder, value: Held, constant: Constant, numbers: Array) -> H
     if value.index.ndim != 3 or constant.tensor.numel() != len(numbers):
         raise Inexpressible("Keras has no layer for a learned factor but for each channel of an image", "use a buffer")
     weights = [Weight(constant.source, numbers.reshape(1, 1, -1, 1))]
-    settings: dict[str, Any] = {"kernel_size": (1, 1), "padding": "same", "use_bias": False}
-    return build.layer("DepthwiseConv2D", [value], value.index, value.shape, weights, **settings)
+    return build.apply("DepthwiseConv2D", value, weights, kernel_size=(1, 1), padding="same", use_bias=False)
 
 
-def _plain(numbers: Array) -> float | list[float]:
+def _shortest(numbers: Any) -> float | list[float]:
     """Return one number for all channels, or a list of them."""
     values = [float(number) for number in np.atleast_1d(numbers)]
     return values[0] if len(set(values)) == 1 else values

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.receptive_field import Field
@@ -16,7 +15,7 @@ from sepnet.export.keras.tensor import (
     Held,
     Inexpressible,
     Padding,
-    channels_last,
+    Weight,
     moves,
     natural,
     plain,
@@ -38,15 +37,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Softmax": {"axis": -1},
 }
 """Keras's own defaults, which are left out."""
-
-
-@dataclass(frozen=True, eq=False)
-class Weight:
-    """One weight of a Keras layer, in Keras's layout; ``statistic`` says that no training step changes it."""
-
-    source: Tensor
-    array: Array
-    statistic: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +78,7 @@ class Builder:
 
     def __init__(self, image: tuple[int, int, int], separable: set[Operation]) -> None:
         self.layers: list[KerasLayer] = []
-        self.image_value = Held(0, image, channels_last(image), (1, 1))
+        self.image_value = Held(0, image, natural(image), (1, 1))
         self.placed: set[int] = set()
         self.written: set[int] = set()
         self.operation: Operation
@@ -108,19 +98,23 @@ class Builder:
         self,
         kind: str,
         inputs: Sequence[Held],
-        index: Array,
         shape: tuple[int, ...],
         weights: Sequence[Weight] = (),
         *,
+        index: Array | None = None,
         field: tuple[int, int] | None = None,
         **settings: Any,
     ) -> Held:
-        """Append a layer; ``index`` and ``shape`` are its result's, ``field`` the current step's unless given.
+        """Append a layer.
+
+        ``shape`` and ``index`` are its result's, by default in its natural order; ``field`` is the current step's
+        unless given.
 
         Raises:
             Inexpressible: some of its weights are frozen and others are not, or another layer has some of them.
 
         """
+        index = natural(shape) if index is None else index
         trained = {weight.source.requires_grad for weight in weights if not weight.statistic}
         if len(trained) == 2:
             raise Inexpressible(
@@ -145,6 +139,11 @@ class Builder:
         self.layers.append(self._share(layer, weights))
         return Held(layer.output, shape, index, layer.field)
 
+    def apply(self, kind: str, value: Held, weights: Sequence[Weight] = (), **settings: Any) -> Held:
+        """Append a layer that leaves each value at its place."""
+        value = self.settle(value)
+        return self.layer(kind, [value], value.shape, weights, index=value.index, **settings)
+
     def _share(self, layer: KerasLayer, weights: Sequence[Weight]) -> KerasLayer:
         """Return a layer of the same weights as an earlier one as a further call of that."""
         key = tuple(id(weight.source) for weight in weights)
@@ -157,46 +156,46 @@ class Builder:
             )
         return replace(layer, identity=first.identity)
 
-    def constant(self, call: "Call", name: str) -> Constant | None:
+    def constant(self, op: Operation, name: str) -> Constant | None:
         """Return a tensor that a layer was given, None where it has none.
 
         Raises:
             Inexpressible: it is computed and not a parameter or buffer itself.
 
         """
-        found = call[name]
+        found = op[name]
         if found is None or (isinstance(found, Constant) and found.tensor.numel() == found.source.numel()):
             return found
         raise Inexpressible(f"its {name} is computed", "give it a parameter of its own, without a parametrization")
 
+    def weights(self, op: Operation, *names: str, order: Any = ..., statistic: bool = False) -> list[Weight]:
+        """Return those of its tensors that a layer was given, flat and in another order."""
+        found = [self.constant(op, name) for name in names]
+        return [Weight(one.source, one.array.reshape(-1)[order], statistic) for one in found if one is not None]
+
+    def wait(
+        self, base: Held, shape: tuple[int, ...], what: Padding | Depthwise, field: tuple[int, int] | None = None
+    ) -> Held:
+        """Return the image that comes of ``what`` is not yet a layer, as the next one may take it into itself."""
+        return Held(base.number, shape, natural(shape), field or self.field.receptive_field, what)
+
     def settle(self, value: Held) -> Held:
         """Return the value with what was waiting made a layer of its own."""
-        if isinstance(value.waiting, Padding):
-            return self._pad(value, value.waiting)
         if isinstance(value.waiting, Depthwise):
             half = value.waiting
-            weights = [Weight(half.kernel.source, half.array)]
             return self.layer(
-                "DepthwiseConv2D",
-                [half.base],
-                value.index,
-                value.shape,
-                weights,
-                field=value.field,
-                use_bias=False,
-                **half.settings,
+                "DepthwiseConv2D", [half.base], value.shape, half.weights, field=value.field, **half.settings
             )
+        if isinstance(value.waiting, Padding):
+            base, zeros = value.waiting.base, value.waiting.zeros
+            if (base.number, zeros) not in self._padded:
+                rows, columns = zeros
+                short = (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else zeros
+                self._padded[base.number, zeros] = self.layer(
+                    "ZeroPadding2D", [base], value.shape, field=base.field, padding=short
+                )
+            return self._padded[base.number, zeros]
         return value
-
-    def _pad(self, value: Held, padding: Padding) -> Held:
-        key = (padding.base.number, padding.zeros)
-        if key not in self._padded:
-            rows, columns = padding.zeros
-            zeros = (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else padding.zeros
-            self._padded[key] = self.layer(
-                "ZeroPadding2D", [padding.base], value.index, value.shape, field=padding.base.field, padding=zeros
-            )
-        return self._padded[key]
 
     def arrange(self, value: Held, target: Array) -> Held:
         """Return the value in the order ``target``, by layers that move values where need be."""
@@ -204,7 +203,9 @@ class Builder:
         for kind, settings, index in moves(value.index, target):
             key = (value.number, kind, str(settings))
             if key not in self._moved:
-                self._moved[key] = self.layer(kind, [value], index, value.shape, field=value.field, **settings).number
+                self._moved[key] = self.layer(
+                    kind, [value], value.shape, index=index, field=value.field, **settings
+                ).number
             value = replace(value, number=self._moved[key], index=index)
         return value
 
@@ -218,7 +219,7 @@ class Builder:
         if len(value.shape) != 3:
             shape = "×".join(map(str, ("N", *value.shape)))
             raise Inexpressible(f"it works on {shape} and not on images N×C×H×W")
-        return self.arrange(value, channels_last(value.shape))
+        return self.arrange(value, natural(value.shape))
 
     def plain(self, value: Held) -> Held:
         """Return the value in PyTorch's own order."""
@@ -267,33 +268,8 @@ def _alike(first: KerasLayer, layer: KerasLayer) -> bool:
     return same and all(np.array_equal(a, b) for a, b in zip(first.weights, layer.weights, strict=True))
 
 
-@dataclass(frozen=True)
-class Call:
-    """One operation with its arguments: tensors as :class:`Held`, parameters and buffers as :class:`Constant`."""
+Handler = Callable[[Builder, Operation], Any]
+"""Adds the layers of one operation, and returns its result: a tensor, or a tuple of them.
 
-    operation: Operation
-    arguments: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The operator's name."""
-        return self.operation.name
-
-    @property
-    def output(self) -> tuple[int, ...]:
-        """The shape of its first result, with the batch."""
-        return self.operation.shape
-
-    @property
-    def input(self) -> Held:
-        """Its first argument."""
-        value: Held = next(iter(self.arguments.values()))
-        return value
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an argument, ``None`` if the operator has none of that name."""
-        return self.arguments.get(name)
-
-
-Handler = Callable[[Builder, Call], Any]
-"""Adds the layers of one operation, and returns its result: a tensor, or a tuple of them."""
+The operation's tensors are given as :class:`Held`, its parameters and buffers as :class:`Constant`.
+"""

@@ -4,206 +4,143 @@ from typing import Any
 
 import numpy as np
 
-from sepnet.anatomy.operators import find
-from sepnet.export.keras.builder import Builder, Call, Handler, Weight
-from sepnet.export.keras.tensor import Held, Inexpressible
+from sepnet.anatomy.graph import Operation
+from sepnet.export.keras.builder import Builder
+from sepnet.export.keras.tensor import Array, Held, Inexpressible, Weight
+
+RENAMED = {"lambd": "threshold", "value": "default_value"}
+"""What Keras calls settings of activations otherwise."""
 
 
-def add(build: Builder, value: Held, kind: str, **settings: Any) -> Held:
-    """Add a layer that treats each place alike, whatever its order."""
-    value = build.settle(value)
-    return build.layer(kind, [value], value.index, value.shape, **settings)
+def pointwise(build: Builder, op: Operation, kind: str) -> Held:
+    """Add a layer of Keras with its one setting, a function ``ops.…``, or an activation, by settings a function too."""
+    is_layer, (_, *others) = kind[0].isupper(), op.target._schema.arguments
+    given = others[:1] if is_layer else [one for one in others if op[one.name] != one.default_value]
+    settings: dict[str, Any] = {
+        RENAMED.get(one.name, one.name): op[one.name] == "tanh" or float(op[one.name]) for one in given
+    }
+    if is_layer or kind.startswith("ops."):
+        return build.apply(kind, op.input, **settings)
+    if settings:
+        return build.apply(f"ops.{kind}", op.input, **settings)
+    return build.apply("Activation", op.input, activation=kind)
 
 
-def with_setting(setting: str, default: float) -> Handler:
-    """Return the handler of an activation that Keras has as a layer for the default setting alone."""
-    renamed = {"lambd": "threshold"}
-
-    def handle(build: Builder, call: Call) -> Held:
-        chosen, name = float(call[setting]), find(call.operation).keras
-        if chosen == default:
-            return add(build, call.input, "Activation", activation=name)
-        return add(build, call.input, f"ops.{name}", **{renamed.get(setting, setting): chosen})
-
-    return handle
-
-
-def leaky_relu(build: Builder, call: Call) -> Held:
-    """Add a leaky ReLU; its default slope is 0.01 in PyTorch, 0.3 in Keras."""
-    return add(build, call.input, "LeakyReLU", negative_slope=float(call["negative_slope"]))
-
-
-def elu(build: Builder, call: Call) -> Held:
-    """Add an ELU."""
-    return add(build, call.input, "ELU", alpha=float(call["alpha"]))
-
-
-def gelu(build: Builder, call: Call) -> Held:
-    """Add a GELU: exact, or by its approximation through tanh."""
-    if call["approximate"] == "none":
-        return add(build, call.input, "Activation", activation="gelu")
-    return add(build, call.input, "ops.gelu", approximate=True)
-
-
-def softplus(build: Builder, call: Call) -> Held:
+def softplus(build: Builder, op: Operation) -> Held:
     """Add a softplus of any steepness."""
-    beta = float(call["beta"])
+    beta = float(op["beta"])
     if beta == 1:
-        return add(build, call.input, "Activation", activation="softplus")
-    steep = add(build, call.input, "Rescaling", scale=beta)
-    return add(build, add(build, steep, "Activation", activation="softplus"), "Rescaling", scale=1 / beta)
+        return build.apply("Activation", op.input, activation="softplus")
+    steep = build.apply("Activation", build.apply("Rescaling", op.input, scale=beta), activation="softplus")
+    return build.apply("Rescaling", steep, scale=1 / beta)
 
 
-def bounds(build: Builder, call: Call) -> Held:
+def bounds(build: Builder, op: Operation) -> Held:
     """Add bounds, below, above or both: a clamp, a hard tanh."""
-    low, high = (call["min"], call["max"]) if call["min_val"] is None else (call["min_val"], call["max_val"])
+    low, high = (op["min"], op["max"]) if op["min_val"] is None else (op["min_val"], op["max_val"])
     if not all(bound is None or isinstance(bound, int | float) for bound in (low, high)):
         raise Inexpressible("its bounds are tensors", "give it plain numbers")
     named = {(0, None): "relu", (0, 6): "relu6", (-1, 1): "hard_tanh"}
     if (low, high) in named:
-        return add(build, call.input, "Activation", activation=named[low, high])
+        return build.apply("Activation", op.input, activation=named[low, high])
     if low is None:
-        return add(build, call.input, "ops.minimum", x2=float(high))
+        return build.apply("ops.minimum", op.input, x2=float(high))
     if high is None:
-        return add(build, call.input, "ops.maximum", x2=float(low))
-    return add(build, call.input, "ops.clip", x_min=float(low), x_max=float(high))
+        return build.apply("ops.maximum", op.input, x2=float(low))
+    return build.apply("ops.clip", op.input, x_min=float(low), x_max=float(high))
 
 
-def threshold(build: Builder, call: Call) -> Held:
-    """Add a threshold below which all is one number."""
-    settings: dict[str, Any] = {
-        "threshold": float(call["threshold"]),
-        "default_value": float(call["value"]),
-    }
-    return add(build, call.input, "ops.threshold", **settings)
-
-
-def prelu(build: Builder, call: Call) -> Held:
+def prelu(build: Builder, op: Operation) -> Held:
     """Add a ReLU with a learned slope, one for all or one for each channel."""
-    slope = build.constant(call, "weight")
+    slope = build.constant(op, "weight")
     assert slope is not None
-    value, order = build.by_channel(call.input)
-    axes, array = list(range(1, value.index.ndim)), slope.array.reshape(-1)
-    if array.size == 1:
-        axes.append(value.index.ndim)
-    else:
-        array = array[order]
-    array = array.reshape(*[1] * (value.index.ndim - 1), -1)
+    value, order = build.by_channel(op.input)
+    count, single = value.index.ndim, slope.tensor.numel() == 1
+    axes = list(range(1, count + 1 if single else count))
+    array = slope.array.reshape(-1)[... if single else order].reshape(*[1] * (count - 1), -1)
     settings: dict[str, Any] = {"shared_axes": axes} if axes else {}
-    weights = [Weight(slope.source, array)]
-    return build.layer("PReLU", [value], value.index, value.shape, weights, **settings)
+    return build.apply("PReLU", value, [Weight(slope.source, array)], **settings)
 
 
-def softmax(build: Builder, call: Call) -> Held:
+def softmax(build: Builder, op: Operation) -> Held:
     """Add a softmax, or its logarithm, along one dimension."""
-    value, place = call.input, call["dim"] % len(call.output) - 1
+    value, place = op.input, op["dim"] % len(op.shape) - 1
     if place < 0:
         raise Inexpressible("it runs along the batch", "give it dim=1")
-    if len(value.shape) == 1:
-        value, _ = build.by_channel(value)
-    else:
-        value = build.natural(value)
-        place = (2, 0, 1)[place] if len(value.shape) == 3 else place
+    value = build.by_channel(value)[0] if len(value.shape) == 1 else build.natural(value)
+    place = (2, 0, 1)[place] if len(value.shape) == 3 else place
     if place == value.index.ndim - 1:
-        return add(build, value, "Activation", activation=call.name)
-    if call.name == "log_softmax":
+        return build.apply("Activation", value, activation=op.name)
+    if op.name == "log_softmax":
         raise Inexpressible("it runs along another dimension than the channels", "use softmax, then log")
-    return add(build, value, "Softmax", axis=place + 1)
+    return build.apply("Softmax", value, axis=place + 1)
 
 
-def dropout(build: Builder, call: Call) -> Held:
+def dropout(build: Builder, op: Operation) -> Held:
     """Add dropout of single units, or of whole channels."""
-    if call["train"]:
+    if op["train"]:
         raise Inexpressible("it drops in evaluation too", "give it training=self.training")
     kinds = {"dropout": "Dropout", "feature_dropout": "SpatialDropout2D", "alpha_dropout": "AlphaDropout"}
-    kind = kinds.get(call.name)
-    if kind is None:
+    if op.name not in kinds:
         raise Inexpressible("Keras has no such dropout", "use Dropout or Dropout2d")
-    value = build.image(call.input) if kind == "SpatialDropout2D" else call.input
-    return add(build, value, kind, rate=float(call["p"]))
+    value = build.image(op.input) if op.name == "feature_dropout" else op.input
+    return build.apply(kinds[op.name], value, rate=float(op["p"]))
 
 
-def batch_norm(build: Builder, call: Call) -> Held:
+def batch_norm(build: Builder, op: Operation) -> Held:
     """Add batch norm; PyTorch's momentum is the weight of the new value, Keras's that of the old."""
-    mean, variance = build.constant(call, "running_mean"), build.constant(call, "running_var")
-    if mean is None or variance is None or call["training"]:
+    if op["running_mean"] is None or op["running_var"] is None or op["training"]:
         raise Inexpressible("it keeps no moving statistics", "set track_running_stats=True")
-    value, order = build.by_channel(call.input)
-    scale, shift = build.constant(call, "weight"), build.constant(call, "bias")
-    weights = [Weight(one.source, one.array[order]) for one in (scale, shift) if one is not None]
-    weights += [Weight(one.source, one.array[order], statistic=True) for one in (mean, variance)]
-    momentum = call["momentum"] or 0.01  # an average over all batches, which Keras has not, is exported as 0
-    settings: dict[str, Any] = {
-        "momentum": _round(1 - momentum),
-        "epsilon": float(call["eps"]),
-        "center": shift is not None,
-        "scale": scale is not None,
-    }
-    return build.layer("BatchNormalization", [value], value.index, value.shape, weights, **settings)
+    value, order = build.by_channel(op.input)
+    statistics = build.weights(op, "running_mean", "running_var", order=order, statistic=True)
+    momentum = op["momentum"] or 0.01  # an average over all batches, which Keras has not, is exported as 0
+    settings = {"momentum": float(f"{1 - momentum:.12g}")}  # 0.9, not 0.9000000000000000222
+    return _norm(build, op, "BatchNormalization", value, settings, order, statistics)
 
 
-def group_norm(build: Builder, call: Call) -> Held:
-    """Add group norm."""
-    return _grouped(build, call, int(call["num_groups"]))
-
-
-def instance_norm(build: Builder, call: Call) -> Held:
-    """Add instance norm: a group norm with one channel in each group."""
-    if call["running_mean"] is not None or not call["use_input_stats"]:
+def group_norm(build: Builder, op: Operation) -> Held:
+    """Add group norm, or instance norm: that has one channel in each group."""
+    if op["running_mean"] is not None or op["use_input_stats"] is False:
         raise Inexpressible("it keeps moving statistics, which Keras's has not", "set track_running_stats=False")
-    return _grouped(build, call, -1)
-
-
-def _grouped(build: Builder, call: Call, groups: int) -> Held:
-    value = build.natural(call.input)
+    value = build.natural(op.input)
     if len(value.shape) not in (1, 3):
         raise Inexpressible("it works neither on images nor on flat values")
-    scale, shift = build.constant(call, "weight"), build.constant(call, "bias")
-    settings: dict[str, Any] = {
-        "groups": groups,
-        "epsilon": float(call["eps"]),
-        "center": shift is not None,
-        "scale": scale is not None,
-    }
-    weights = [Weight(one.source, one.array) for one in (scale, shift) if one is not None]
-    return build.layer("GroupNormalization", [value], value.index, value.shape, weights, **settings)
+    return _norm(build, op, "GroupNormalization", value, {"groups": int(op["num_groups"] or -1)})
 
 
-def layer_norm(build: Builder, call: Call) -> Held:
+def layer_norm(build: Builder, op: Operation) -> Held:
     """Add layer norm, over the last dimension or over all."""
-    count = len(call["normalized_shape"])
-    value = build.settle(call.input)
-    scale, shift = build.constant(call, "weight"), build.constant(call, "bias")
+    count, value = len(op["normalized_shape"]), build.settle(op.input)
     if count == len(value.shape):
-        axis: Any = list(range(1, value.index.ndim + 1))
-        order = value.index
-    elif count == 1:
+        axes = list(range(1, value.index.ndim + 1))
+        return _norm(build, op, "LayerNormalization", value, {"axis": -1 if axes == [1] else axes}, value.index)
+    if count == 1:
         value, _, order = build.by_last(value)
-        axis = -1
-    else:
-        raise Inexpressible("it normalizes over some dimensions, not the last alone", "normalize over the channels")
-    settings: dict[str, Any] = {
-        "axis": -1 if axis == [1] else axis,
-        "epsilon": float(call["eps"]),
-        "center": shift is not None,
-        "scale": scale is not None,
-    }
-    weights = [Weight(one.source, one.array.reshape(-1)[order]) for one in (scale, shift) if one is not None]
-    return build.layer("LayerNormalization", [value], value.index, value.shape, weights, **settings)
+        return _norm(build, op, "LayerNormalization", value, {"axis": -1}, order)
+    raise Inexpressible("it normalizes over some dimensions, not the last alone", "normalize over the channels")
 
 
-def dense(build: Builder, call: Call) -> Held:
+def _norm(
+    build: Builder,
+    op: Operation,
+    kind: str,
+    value: Held,
+    settings: dict[str, Any],
+    order: Any = ...,
+    statistics: Any = (),
+) -> Held:
+    """Add a norm with the scale and the shift that it has, each in the order of the places in Keras."""
+    weights = [*build.weights(op, "weight", "bias", order=order), *statistics]
+    settings |= {"epsilon": float(op["eps"]), "center": op["bias"] is not None, "scale": op["weight"] is not None}
+    return build.apply(kind, value, weights, **settings)
+
+
+def dense(build: Builder, op: Operation) -> Held:
     """Add a dense layer, its rows in the order in which Keras has the inputs."""
-    kernel, bias = build.constant(call, "weight"), build.constant(call, "bias")
+    kernel, biases = build.constant(op, "weight"), build.weights(op, "bias")
     assert kernel is not None
-    value, rows, order = build.by_last(call.input)
+    value, rows, order = build.by_last(op.input)
     units = len(kernel.tensor)
-    index = (rows[..., None] * units + np.arange(units)).astype(np.int32)
-    weights = [Weight(kernel.source, kernel.array.T[order])]
-    weights += [] if bias is None else [Weight(bias.source, bias.array)]
-    return build.layer("Dense", [value], index, call.output[1:], weights, units=units, use_bias=bias is not None)
-
-
-def _round(number: float) -> float:
-    """Return 0.9 for 0.9000000000000000222."""
-    return float(f"{number:.12g}")
+    index: Array = (rows[..., None] * units + np.arange(units)).astype(np.int32)
+    weights = [Weight(kernel.source, kernel.array.T[order]), *biases]
+    return build.layer("Dense", [value], op.shape[1:], weights, index=index, units=units, use_bias=bool(biases))

@@ -12,8 +12,8 @@ from sepnet.anatomy.operators import ARITHMETIC
 from sepnet.anatomy.steps import Step, place_of
 from sepnet.anatomy.trace import Reading, read
 from sepnet.errors import SepnetError
-from sepnet.export.keras import arithmetic, layers, padding, views, windows
-from sepnet.export.keras.builder import Builder, Call, Handler, KerasLayer
+from sepnet.export.keras import arithmetic, layers, views, windows
+from sepnet.export.keras.builder import Builder, Handler, KerasLayer
 from sepnet.export.keras.tensor import Constant, Held, Inexpressible
 
 CONSTANT_VIEWS = {
@@ -23,40 +23,17 @@ CONSTANT_VIEWS = {
 BROADCASTING = {*" ".join(ARITHMETIC.values()).split(), "expand", "expand_as"}
 
 TRANSLATORS: dict[str, Handler] = {
-    "arithmetic": arithmetic.arithmetic,
-    "concat": arithmetic.concat,
-    "leaky_relu": layers.leaky_relu,
-    "elu": layers.elu,
-    "celu": layers.with_setting("alpha", 1.0),
-    "gelu": layers.gelu,
-    "softplus": layers.softplus,
-    "bounds": layers.bounds,
-    "soft_shrink": layers.with_setting("lambd", 0.5),
-    "hard_shrink": layers.with_setting("lambd", 0.5),
-    "threshold": layers.threshold,
-    "prelu": layers.prelu,
-    "softmax": layers.softmax,
-    "dropout": layers.dropout,
-    "batch_norm": layers.batch_norm,
-    "group_norm": layers.group_norm,
-    "instance_norm": layers.instance_norm,
-    "layer_norm": layers.layer_norm,
-    "dense": layers.dense,
-    "convolution": windows.convolution,
-    "max_pool": windows.max_pool,
-    "average_pool": windows.average_pool,
-    "adaptive_pool": windows.adaptive_pool,
-    "pad": padding.pad,
-    "unchanged": views.unchanged,
-    "expand": views.expand,
-    "reshape": views.reshape,
-    "permute": views.permute,
-    "channel_shuffle": views.channel_shuffle,
-    "parts": views.parts,
-    "slice": views.slice_,
-    "reduction": views.reduction,
+    handler.__name__: handler
+    for handler in (
+        *(arithmetic.arithmetic, arithmetic.concat),
+        *(layers.softplus, layers.bounds, layers.prelu, layers.softmax, layers.dropout),
+        *(layers.batch_norm, layers.group_norm, layers.layer_norm, layers.dense),
+        *(windows.convolution, windows.max_pool, windows.average_pool, windows.adaptive_pool),
+        *(views.unchanged, views.expand, views.reshape, views.permute, views.move, views.pick),
+        *(views.pad, views.reduction),
+    )
 }
-"""What writes an operator whose name in the table of operators is neither an activation of Keras nor ``ops.…``."""
+"""What writes an operator whose name in the table of operators is no layer, activation or ``ops.…`` of Keras."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +130,10 @@ class _Planner:
             raise Inexpressible(f"'{op.overwritten.name}' changed in place what it uses as it was", "use inplace=False")
         if keras is None:
             raise Inexpressible("Keras has no layer for it, or none that sepnet knows")
-        call = Call(op, pytree.tree_map_only(Value, self._argument, op.arguments))
+        given = replace(op, arguments=pytree.tree_map_only(Value, self._argument, op.arguments))
         if keras in TRANSLATORS:
-            return TRANSLATORS[keras](self.build, call)
-        if keras.startswith("ops."):
-            return layers.add(self.build, call.input, keras)
-        return layers.add(self.build, call.input, "Activation", activation=keras)
+            return TRANSLATORS[keras](self.build, given)
+        return layers.pointwise(self.build, given, keras)
 
     def _argument(self, value: Value) -> Any:
         """Return a tensor of the image, a parameter or buffer, or what else does not depend on the image."""

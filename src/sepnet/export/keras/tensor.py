@@ -1,9 +1,7 @@
 """What a Keras tensor holds of a PyTorch one, and how to bring it into another order."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import permutations
 from math import prod
 from typing import Any
 
@@ -11,6 +9,8 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
+Sides = tuple[tuple[int, int], ...]
+"""Positions before and after, along each dimension."""
 
 
 class Inexpressible(Exception):
@@ -60,20 +60,28 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Padding:
-    """Zeros (before, after) around the height and the width of ``base``."""
+    """Zeros around the height and the width of ``base``."""
 
     base: Held
-    zeros: tuple[tuple[int, int], ...]
+    zeros: Sides
 
 
 @dataclass(frozen=True, eq=False)
 class Depthwise:
-    """A depthwise convolution of ``base`` without bias: Keras's settings, its kernel as Keras has it."""
+    """A depthwise convolution of ``base``: Keras's settings and weights."""
 
     base: Held
     settings: dict[str, Any]
-    kernel: Constant
+    weights: "list[Weight]"
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """One weight of a Keras layer, in Keras's layout; ``statistic`` says that no training step changes it."""
+
+    source: Tensor
     array: Array
+    statistic: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -85,14 +93,9 @@ def plain(shape: tuple[int, ...]) -> Array:
 
 
 @lru_cache(maxsize=256)
-def channels_last(shape: tuple[int, ...]) -> Array:
-    """Return the index ``(H, W, C)`` of a Keras image whose PyTorch shape is ``(C, H, W)``."""
-    return plain(shape).transpose(1, 2, 0)
-
-
 def natural(shape: tuple[int, ...]) -> Array:
-    """Return the index of an image channels last, of anything else in PyTorch's own order."""
-    return channels_last(shape) if len(shape) == 3 else plain(shape)
+    """Return the index of an image ``(C, H, W)`` channels last, of anything else in PyTorch's own order."""
+    return plain(shape).transpose(1, 2, 0) if len(shape) == 3 else plain(shape)
 
 
 def places_in(picked: Array, size: int) -> Array:
@@ -112,76 +115,47 @@ def moves(index: Array, target: Array) -> list[Move]:
         Inexpressible: ``Reshape``, ``Permute`` and a choice along the last axis are not enough.
 
     """
-    if index.shape == target.shape and np.array_equal(index, target):
-        return []
-    found = _reshape(index, target) or _permute(index, target) or _unfold(index, target) or _reorder(index, target)
-    if not found:
-        raise Inexpressible("it needs values in an order that Keras reaches by no reshape and transposition")
-    return found
+    order = places_in(index, index.size)[target.ravel()]
+    if np.array_equal(order, np.arange(order.size)):
+        return _reshape(index, target)
+    digits = _digits(order, index.shape, target.shape)
+    if digits:
+        descending = sorted(digits, key=lambda digit: -digit[1])
+        folded = index.reshape([size for size, _ in descending])
+        turn = [descending.index(digit) for digit in digits]
+        turned = folded.transpose(turn)
+        if np.array_equal(turned.ravel(), target.ravel()):
+            permute: Move = ("Permute", {"dims": tuple(axis + 1 for axis in turn)}, turned)
+            return [*_reshape(index, folded), permute, *_reshape(turned, target)]
+    rows = order.reshape(-1, target.shape[-1]) - np.arange(0, order.size, target.shape[-1])[:, None]
+    if index.shape == target.shape and (rows == rows[0]).all():
+        return [("ops.take", {"indices": rows[0].tolist(), "axis": -1}, target)]
+    raise Inexpressible("it needs values in an order that Keras reaches by no reshape and transposition")
 
 
 def _reshape(index: Array, target: Array) -> list[Move]:
-    if not np.array_equal(index.ravel(), target.ravel()):
-        return []
     if index.shape == target.shape:
         return []
-    if target.ndim == 1:
-        return [("Flatten", {}, target)]
-    return [("Reshape", {"target_shape": target.shape}, target)]
+    return [("Flatten", {}, target)] if target.ndim == 1 else [("Reshape", {"target_shape": target.shape}, target)]
 
 
-def _permute(index: Array, target: Array) -> list[Move]:
-    """Transpose, then perhaps reshape."""
-    for order in permutations(range(index.ndim)):
-        turned = index.transpose(order)
-        if np.array_equal(turned.ravel(), target.ravel()):
-            return [_permutation(order, turned), *_reshape(turned, target)]
-    return []
+def _digits(order: Array, source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return ``order``, the place in the source for each place of the target, as a number of mixed radix.
 
-
-def _unfold(index: Array, target: Array) -> list[Move]:
-    """Reshape, then transpose."""
-    for order in permutations(range(target.ndim)):
-        turned = target.transpose(order)
-        if np.array_equal(turned.ravel(), index.ravel()):
-            back = tuple(int(place) for place in np.argsort(order))
-            return [*_reshape(index, turned), _permutation(back, target)]
-    return []
-
-
-def _reorder(index: Array, target: Array) -> list[Move]:
-    """Reorder the last axis: by a transposition where it is one, as in a channel shuffle, else one by one."""
-    if index.shape != target.shape:
-        return []
-    row, wanted = index.reshape(-1, index.shape[-1])[0], target.reshape(-1, index.shape[-1])[0]
-    where = {value: place for place, value in enumerate(row.tolist())}
-    if not where.keys() >= set(wanted.tolist()):
-        return []
-    order = np.array([where[value] for value in wanted.tolist()])
-    if not np.array_equal(index[..., order], target):
-        return []
-    lead = index.shape[:-1]
-    for sizes, turn in _turns(order):
-        folded = index.reshape(*lead, *sizes)
-        axes = (*range(len(lead)), *(len(lead) + axis for axis in turn))
-        turned = folded.transpose(axes)
-        return [*_reshape(index, folded), _permutation(axes, turned), *_reshape(turned, target)]
-    return [("ops.take", {"indices": order.tolist(), "axis": -1}, target)]
-
-
-def _turns(order: Array) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Yield the sizes and the transposition of two or three axes that put ``arange`` into ``order``."""
-    count = len(order)
-    divisors = [size for size in range(1, count + 1) if count % size == 0]
-    for first in divisors:
-        for second in divisors:
-            if count % (first * second):
-                continue
-            sizes = tuple(size for size in (first, second, count // (first * second)) if size > 1)
-            for turn in permutations(range(len(sizes))):
-                if np.array_equal(np.arange(count).reshape(sizes).transpose(turn).ravel(), order):
-                    yield sizes, turn
-
-
-def _permutation(order: tuple[int, ...], turned: Array) -> Move:
-    return "Permute", {"dims": tuple(axis + 1 for axis in order)}, turned
+    Each digit, slowest first, has a size and a step; none goes over the end of an axis of source or target. An
+    order that is no such number gives none.
+    """
+    ends = np.cumprod((1, *reversed(source))).tolist()
+    digits: list[tuple[int, int]] = []
+    for axis in reversed(target):
+        size = axis
+        while size > 1:
+            step = int(order[1])
+            room = next((end // step for end in ends if end > step > 0), 0)
+            alike = order[: min(room, size)] == np.arange(min(room, size)) * step
+            count = len(alike) if alike.all() else int(alike.argmin())
+            if count < 2 or size % count:
+                return []
+            digits.insert(0, (count, step))
+            order, size = order[::count], size // count
+    return digits

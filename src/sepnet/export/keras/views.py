@@ -1,145 +1,139 @@
 """Views, slices and reductions in Keras: most views need no layer, for a value knows its order."""
 
-from dataclasses import replace
-from itertools import accumulate
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 
-from sepnet.anatomy.field_rules import order_of, picked
-from sepnet.export.keras.builder import Builder, Call
-from sepnet.export.keras.padding import cut
-from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible
-from sepnet.export.keras.windows import whole_image
+from sepnet.anatomy.field_rules import dims_of, order_of
+from sepnet.anatomy.graph import Operation
+from sepnet.export.keras.builder import Builder
+from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, places_in, plain
+from sepnet.export.keras.windows import pad_by, whole_image, zeros_around
 
 REDUCTIONS = {"mean": "ops.mean", "sum": "ops.sum", "amax": "ops.max", "amin": "ops.min", "prod": "ops.prod"}
 
 
-def unchanged(_: Builder, call: Call) -> Held:
+def unchanged(_: Builder, op: Operation) -> Any:
     """Pass a tensor on."""
-    other = call["other"]
-    kinds = {call["dtype"], other.tensor.dtype if isinstance(other, Constant) else None}
+    other = op["other"]
+    kinds = {op["dtype"], other.tensor.dtype if isinstance(other, Constant) else None}
     if kinds - {None, torch.float32}:
         raise Inexpressible("it changes the precision", "compute in float32 throughout")
-    return call.input
+    return op.input
 
 
-def expand(build: Builder, call: Call) -> Held:
+def expand(build: Builder, op: Operation) -> Held:
     """Pass a value on: Keras broadcasts by itself where two tensors meet."""
-    value: Held = call.input
-    return build.settle(value)
+    return build.settle(op.input)
 
 
-def reshape(build: Builder, call: Call) -> Held:
-    """Give the same values another shape: a ``Flatten`` where one dimension is left, else no layer yet."""
-    if not call.output or call.output[0] != 1 or call.output == (1,):
+def reshape(build: Builder, op: Operation) -> tuple[Held, ...]:
+    """Give the same values another shape."""
+    if not op.shape or op.shape[0] != 1 or op.shape == (1,):
         raise Inexpressible("for one image it does away with the batch", "keep the first dimension: flatten(1)")
-    return _reshaped(build, build.settle(call.input), call.output[1:])
+    return move(build, op)
 
 
-def _reshaped(build: Builder, value: Held, shape: tuple[int, ...]) -> Held:
-    value = replace(value, shape=shape)
-    return build.arrange(value, value.index.ravel()) if len(shape) == 1 else value
-
-
-def permute(build: Builder, call: Call) -> Held:
-    """Exchange dimensions, without a layer."""
-    order = order_of(call.operation)
-    if order[0] != 0:
+def permute(build: Builder, op: Operation) -> tuple[Held, ...]:
+    """Exchange dimensions."""
+    if order_of(build.operation)[0] != 0:
         raise Inexpressible("it moves the batch to another dimension", "keep the batch first")
-    value = build.settle(call.input)
-    return value.viewed(_places(value).transpose([dim - 1 for dim in order[1:]]))
+    return move(build, op)
 
 
-def channel_shuffle(build: Builder, call: Call) -> Held:
-    """Exchange channels among groups; the next layer that minds the order makes a transposition of it."""
-    value, groups = build.settle(call.input), int(call["groups"])
-    places = _places(value)
-    folded = places.reshape(groups, -1, *value.shape[1:])
-    return value.viewed(folded.swapaxes(0, 1).reshape(value.shape))
+def pick(build: Builder, op: Operation) -> tuple[Held, ...]:
+    """Take positions along one dimension: a slice or, by ``chunk`` and ``split``, several."""
+    if op["dim"] % len(build.operation.input.shape) == 0 and (op.name != "slice" or op.shape[0] != 1):
+        raise Inexpressible("it cuts the batch", "leave the first dimension whole")
+    return move(build, op)
 
 
-def parts(build: Builder, call: Call) -> tuple[Held, ...]:
-    """Add a slice for each part of ``chunk`` and ``split``."""
-    dim = call["dim"] % len(call.output) - 1
-    if dim < 0:
-        raise Inexpressible("it cuts the batch", "cut the channels, dim=1")
-    sizes = [value.shape[dim + 1] for value in call.operation.results]
-    starts = accumulate(sizes, initial=0)
-    return tuple(
-        _cut_along(build, call.input, dim, slice(start, start + size))
-        for start, size in zip(starts, sizes, strict=False)
-    )
+def move(build: Builder, op: Operation) -> tuple[Held, ...]:
+    """Take some or all values in another order: the operator tells which when it is given the numbers of the places."""
+    value = build.settle(op.input)
+    found = build.operation.on(torch.from_numpy(plain(value.shape).copy())[None])
+    return tuple(take(build, value, places[0].numpy()) for places in found)
 
 
-def slice_(build: Builder, call: Call) -> Held:
-    """Add a slice along one dimension; ``select`` takes one position, and the dimension vanishes."""
-    value = build.settle(call.input)
-    dim, positions = picked(call.operation, (1, *value.shape))
-    if dim == 0:
-        if call.name == "select" or len(positions) != 1:
-            raise Inexpressible("it indexes the batch", "leave the first dimension whole")
+def take(build: Builder, value: Held, places: Array) -> Held:
+    """Return what holds ``places`` of the flattened value: a view of all, else a slice along each axis of Keras."""
+    if places.size == value.index.size:
+        value = value.viewed(places)
+        return build.arrange(value, value.index.ravel()) if places.ndim == 1 else value
+    value = build.natural(value)
+    kept = np.isin(value.index, places)
+    held = [np.flatnonzero(kept.any(axis=tuple({*range(kept.ndim)} - {axis}))).tolist() for axis in range(kept.ndim)]
+    steps = [one[1] - one[0] if len(one) > 1 else 1 for one in held]
+    ranges = tuple(slice(one[0], one[-1] + step, step) for one, step in zip(held, steps, strict=True))
+    index = places_in(places, value.index.size)[value.index[ranges]]
+    if kept.ndim == 3 and set(steps) == {1} and len(held[2]) == kept.shape[2]:
+        sides = tuple((one[0], size - one[-1] - 1) for one, size in zip(held[:2], kept.shape, strict=False))
+        return build.layer("Cropping2D", [value], places.shape, index=index, cropping=sides)
+    short = tuple(_short(one, size) for one, size in zip(ranges, kept.shape, strict=True))
+    return build.layer("slice", [value], places.shape, index=index, ranges=short)
+
+
+def _short(one: slice, size: int) -> slice:
+    """Return a slice as one would write it."""
+    return slice(one.start or None, None if one.stop >= size else one.stop, None if one.step == 1 else one.step)
+
+
+def pad(build: Builder, op: Operation) -> Held:
+    """Note zeros around an image for the next convolution; add any other padding, and cut where it is negative."""
+    value, widths, filling = build.settle(op.input), op["pad"], float(op["value"] or 0)
+    sides = [*zip(widths[::2], widths[1::2], strict=True)][::-1]
+    sides = [(0, 0)] * (len(value.shape) - len(sides)) + sides
+    if len(sides) > len(value.shape):
+        raise Inexpressible("it pads the batch", "pad the images alone")
+    if min(widths) < 0:
+        kept = zip(sides, value.shape, strict=True)
+        inner = tuple(slice(max(-before, 0), size - max(-after, 0)) for (before, after), size in kept)
+        value = take(build, value, plain(value.shape)[inner])
+    around = tuple((max(before, 0), max(after, 0)) for before, after in sides)
+    if not any(map(any, around)):
         return value
-    value = _cut_along(build, value, dim - 1, slice(positions.start, positions.stop, positions.step))
-    return replace(value, shape=call.output[1:])
+    value = build.natural(value)
+    if op["mode"] == "constant" and not filling and len(around) == 3 and around[0] == (0, 0):
+        return zeros_around(build, value, around[1:])
+    if op["mode"] not in ("constant", "reflect"):
+        raise Inexpressible(f"it pads by mode '{op['mode']}', which not all of Keras's backends know", "pad with zeros")
+    settings = {"mode": "reflect"} if op["mode"] == "reflect" else {"constant_values": filling} if filling else {}
+    return pad_by(build, value, around, **settings)
 
 
-def _cut_along(build: Builder, value: Held, dim: int, positions: slice) -> Held:
-    slices = [slice(None)] * len(value.shape)
-    slices[dim] = positions
-    return build.settle(cut(build, value, slices))
-
-
-def reduction(build: Builder, call: Call) -> Held:
+def reduction(build: Builder, op: Operation) -> Held:
     """Add a reduction over dimensions; the mean over the image is a pooling layer."""
-    name, dims = call.name, call["dim"]
-    if dims in (None, []) or name not in REDUCTIONS:
+    if op["dim"] in (None, []) or op.name not in REDUCTIONS:
         raise Inexpressible("Keras has no layer for this reduction", "use mean, sum, amax or amin over dimensions")
-    value = build.settle(call.input)
-    count = len(value.shape) + 1
-    gone = sorted({int(dim) % count - 1 for dim in ([dims] if isinstance(dims, int) else dims)})
-    if -1 in gone:
+    value, gone = build.settle(op.input), sorted(dim - 1 for dim in dims_of(build.operation))
+    if gone[0] < 0:
         raise Inexpressible("it reduces the batch", "reduce dimensions after the first")
-    if gone == [1, 2] and len(value.shape) == 3 and name in ("mean", "amax"):
-        return whole_image(build, build.image(value), "Average" if name == "mean" else "Max", call.output[1:])
+    if gone == [1, 2] and len(value.shape) == 3 and op.name in ("mean", "amax"):
+        return whole_image(build, build.image(value), "Average" if op.name == "mean" else "Max", op.shape[1:])
     if prod(value.shape[dim] for dim in gone) == 1:
-        return _reshaped(build, value, call.output[1:])
-    axes = _axes(value, gone)
-    if axes is None:
-        value = build.natural(value)
-        axes = _axes(value, gone)
-    assert axes is not None
-    kept = _kept(value, gone)[value.index]
-    keep = len(axes) == kept.ndim
+        return take(build, value, plain(op.shape[1:]))
+    value = value if _axes(value, gone) else build.natural(value)
+    axes, kept = _axes(value, gone), _kept(value, gone)
+    keepdims: dict[str, Any] = {"keepdims": True} if len(axes) == kept.ndim else {}
     index = kept[tuple(slice(1 if axis in axes else None) for axis in range(kept.ndim))]
-    if name == "mean" and axes == [0, 1] and kept.ndim == 3:
-        return build.layer("GlobalAveragePooling2D", [value], index[0, 0], call.output[1:])
-    settings: dict[str, Any] = {"axis": axes[0] + 1 if len(axes) == 1 else tuple(axis + 1 for axis in axes)}
-    if keep:
-        settings["keepdims"] = True
-    else:
-        index = index.squeeze(tuple(axes))
-    return build.layer(REDUCTIONS[name], [value], index, call.output[1:], **settings)
+    index = index if keepdims else index.squeeze(tuple(axes))
+    if op.name == "mean" and axes == [0, 1] and kept.ndim == 3:
+        return build.layer("GlobalAveragePooling2D", [value], op.shape[1:], index=index)
+    axis = axes[0] + 1 if len(axes) == 1 else tuple(axis + 1 for axis in axes)
+    return build.layer(REDUCTIONS[op.name], [value], op.shape[1:], index=index, axis=axis, **keepdims)
 
 
-def _axes(value: Held, gone: list[int]) -> list[int] | None:
-    """Return the Keras axes along which exactly the dimensions ``gone`` run, or None."""
-    kept = _kept(value, gone)[value.index]
-    axes = [
-        axis
-        for axis, size in enumerate(kept.shape)
-        if size > 1 and np.array_equal(kept, np.repeat(kept.take([0], axis), size, axis))
-    ]
-    return axes if prod(kept.shape[axis] for axis in axes) == prod(value.shape[dim] for dim in gone) else None
+def _axes(value: Held, gone: list[int]) -> list[int]:
+    """Return the Keras axes along which exactly the dimensions ``gone`` run, none if there are no such."""
+    kept = _kept(value, gone)
+    axes = [axis for axis, size in enumerate(kept.shape) if size > 1 and (kept == kept.take([0], axis)).all()]
+    return axes if prod(kept.shape[axis] for axis in axes) == prod(value.shape[dim] for dim in gone) else []
 
 
 def _kept(value: Held, gone: list[int]) -> Array:
-    """Return, for each flat place, the place that is left of it once the dimensions ``gone`` are reduced."""
-    left = [1 if dim in gone else size for dim, size in enumerate(value.shape)]
-    return np.broadcast_to(np.arange(prod(left)).reshape(left), value.shape).reshape(-1)
-
-
-def _places(value: Held) -> Array:
-    return np.arange(prod(value.shape)).reshape(value.shape)
+    """Return, for each place in Keras, the place that is left of it once the dimensions ``gone`` are reduced."""
+    left = plain(tuple(1 if dim in gone else size for dim, size in enumerate(value.shape)))
+    places: Array = np.broadcast_to(left, value.shape).reshape(-1)[value.index]
+    return places

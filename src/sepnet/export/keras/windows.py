@@ -1,249 +1,158 @@
 """Convolutions and pooling in Keras: where the two libraries place their windows differently."""
 
-from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from sepnet.export.keras.builder import Builder, Call, Weight
-from sepnet.export.keras.padding import Zeros, ops_pad, zeros_around
-from sepnet.export.keras.tensor import Constant, Depthwise, Held, Inexpressible, Padding, channels_last
-
-NONE: Zeros = ((0, 0), (0, 0))
-
-
-class Window(NamedTuple):
-    """A window along one axis of ``size`` positions, of which it makes ``out``."""
-
-    size: int
-    out: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-
-    @property
-    def reach(self) -> int:
-        """How far the last window reaches over the end; negative where it stops short of it."""
-        return (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation + 1 - self.size - self.before
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether no window reaches over an end."""
-        return self.before == 0 and self.reach <= 0
-
-    @property
-    def is_same(self) -> bool:
-        """Whether the windows lie as by Keras's ``padding='same'``: the odd position comes after the last."""
-        extent = (self.kernel - 1) * self.dilation + 1
-        out = -(-self.size // self.stride)
-        total = max((out - 1) * self.stride + extent - self.size, 0)
-        return (self.out, self.before, max(self.reach, 0)) == (out, total // 2, total - total // 2)
+from sepnet.anatomy.graph import Operation
+from sepnet.anatomy.windows import Window, windows
+from sepnet.export.keras.builder import Builder
+from sepnet.export.keras.tensor import Depthwise, Held, Inexpressible, Padding, Sides, Weight
 
 
-def convolution(build: Builder, call: Call) -> Held:
+def convolution(build: Builder, op: Operation) -> Held:
     """Add a convolution: separable, depthwise, grouped or plain."""
-    kernel, bias = build.constant(call, "weight"), build.constant(call, "bias")
+    kernel, biases = build.constant(op, "weight"), build.weights(op, "bias")
     assert kernel is not None
     if kernel.tensor.ndim != 4:
         raise Inexpressible("it does not slide over height and width", "use a two-dimensional convolution")
-    value = call.input
-    if isinstance(value.waiting, Depthwise):
-        if value.waiting.kernel.source.requires_grad == kernel.source.requires_grad:
-            return _separable(build, call, value.waiting, kernel, bias)
-        value = build.settle(value)
-    strides, dilation = _two(call["stride"]), _two(call["dilation"])
-    sides = tuple(kernel.tensor.shape[2:])
-    dilation = tuple(1 if side == 1 else step for side, step in zip(sides, dilation, strict=True))
+    value, half, shape, filters = op.input, op.input.waiting, op.shape[1:], len(kernel.tensor)
+    weights = [Weight(kernel.source, kernel.array.transpose(2, 3, 1, 0)), *biases]
+    biased: dict[str, Any] = {"use_bias": bool(biases)}
+    if isinstance(half, Depthwise) and half.weights[0].source.requires_grad == kernel.source.requires_grad:
+        settings = {"filters": filters, **half.settings, **biased}
+        return build.layer("SeparableConv2D", [half.base], shape, [*half.weights, *weights], **settings)
+    base, found = _over(build, value)
+    sides, strides, dilation = [tuple(column) for column in zip(*found, strict=True)][2:5]
     if max(strides) > 1 and max(dilation) > 1:
         raise Inexpressible(
             f"it has stride {max(strides)} and dilation {max(dilation)}, of which Keras takes only one at a time",
             "give it one of the two",
         )
-    base, zeros = _base(build, value)
-    zeros = _sum(zeros, _own_padding(call, sides, dilation))
-    base, padding = _placed(build, call.output, base, zeros, sides, strides, dilation)
+    base, padding = _placed(build, base, found, 0.0)
     settings = {"kernel_size": sides, "strides": strides, "padding": padding, "dilation_rate": dilation}
-    return _convolve(build, call, base, kernel, bias, settings)
+    inputs, groups = base.shape[0], int(op["groups"])
+    if groups != inputs or (groups == 1 and not build.begins_pair) or strides[0] != strides[1]:
+        return build.layer("Conv2D", [base], shape, weights, filters=filters, **settings, groups=groups, **biased)
+    weights = [Weight(kernel.source, kernel.array.reshape(inputs, -1, *sides).transpose(2, 3, 0, 1)), *biases]
+    settings = {**settings, "depth_multiplier": filters // inputs, **biased}
+    depthwise = build.wait(base, shape, Depthwise(base, settings, weights))
+    build.placed.add(id(kernel.source))
+    return depthwise if build.begins_pair and not biases else build.settle(depthwise)
 
 
-def _convolve(
-    build: Builder, call: Call, base: Held, kernel: Constant, bias: Constant | None, settings: dict[str, Any]
-) -> Held:
-    filters, groups, inputs = len(kernel.tensor), int(call["groups"]), base.shape[0]
-    index, shape = channels_last(call.output[1:]), call.output[1:]
-    array = kernel.array.transpose(2, 3, 1, 0)
-    biases = [] if bias is None else [Weight(bias.source, bias.array)]
-    alone = groups == inputs and (groups > 1 or build.begins_pair) and settings["strides"][0] == settings["strides"][1]
-    if alone:
-        multiplier = filters // inputs
-        array = kernel.array.reshape(inputs, multiplier, *kernel.array.shape[2:]).transpose(2, 3, 0, 1)
-        settings = {**settings, "depth_multiplier": multiplier}
-        if build.begins_pair and bias is None:
-            half = Depthwise(base, settings, kernel, array)
-            build.placed.add(id(kernel.source))
-            return Held(base.number, shape, index, build.field.receptive_field, half)
-        kind = "DepthwiseConv2D"
-    else:
-        kind = "Conv2D"
-        settings = {"filters": filters, **settings, "groups": groups}
-    weights = [Weight(kernel.source, array), *biases]
-    return build.layer(kind, [base], index, shape, weights, **settings, use_bias=bias is not None)
-
-
-def _separable(build: Builder, call: Call, half: Depthwise, kernel: Constant, bias: Constant | None) -> Held:
-    weights = [Weight(half.kernel.source, half.array), Weight(kernel.source, kernel.array.transpose(2, 3, 1, 0))]
-    weights += [] if bias is None else [Weight(bias.source, bias.array)]
-    settings = {"filters": len(kernel.tensor), **half.settings, "use_bias": bias is not None}
-    shape = call.output[1:]
-    return build.layer("SeparableConv2D", [half.base], channels_last(shape), shape, weights, **settings)
-
-
-def max_pool(build: Builder, call: Call) -> Held:
+def max_pool(build: Builder, op: Operation) -> Held:
     """Add max pooling; Keras, too, pads it with minus infinity."""
-    if _two(call["dilation"]) != (1, 1):
+    found = windows(build.operation)
+    if any(window.dilation > 1 for window in found):
         raise Inexpressible("its windows are dilated, which Keras's pooling has not", "use dilation 1")
-    base = build.image(call.input)
-    sides, strides = _sides(call)
-    zeros = tuple((side, side) for side in _two(call["padding"]))
-    windows = _windows(base, call.output, zeros, sides, strides)
-    padding = _mode(windows)
-    if padding is None:
-        around = [(window.before, max(window.reach, 0)) for window in windows]
-        base = ops_pad(build, base, around, constant_values=float("-inf"))
-    return _pool(build, call, "MaxPool2D", base, sides, strides, padding)
+    base, padding = _placed(build, build.image(op.input), found, float("-inf"))
+    return _pool(build, op, "MaxPool2D", base, found, padding)
 
 
-def average_pool(build: Builder, call: Call) -> Held:
+def average_pool(build: Builder, op: Operation) -> Held:
     """Add average pooling.
 
     PyTorch divides by the window's size, its own padding included unless told otherwise, but not what
     ``ceil_mode`` reaches beyond; Keras's ``'same'`` leaves all padding out.
     """
-    base = build.image(call.input)
-    sides, strides = _sides(call)
-    own = _two(call["padding"])
-    windows = _windows(base, call.output, tuple((side, side) for side in own), sides, strides)
-    divisor = call["divisor_override"]
-    padding = _mode(windows)
-    if padding == "valid":
-        pooled = _pool(build, call, "AveragePooling2D", base, sides, strides, padding)
-    elif divisor or _counts_all(call, windows, own):
-        around = tuple((window.before, max(window.reach, 0)) for window in windows)
-        padded = build.settle(zeros_around(base, around))
-        pooled = _pool(build, call, "AveragePooling2D", padded, sides, strides, "valid")
-    elif padding == "same" and not _counts_some(call, own) and _agreed(windows):
-        pooled = _pool(build, call, "AveragePooling2D", base, sides, strides, padding)
-    else:
+    base, found, divisor = build.image(op.input), windows(build.operation), op["divisor_override"]
+    padding, area = _mode(found), prod(window.kernel for window in found)
+    counted = bool(op["count_include_pad"]) and any(window.before for window in found)
+    zeros_count = counted and all(window.reach <= window.after for window in found)
+    if padding != "valid" and (divisor or zeros_count):
+        base, padding = build.settle(zeros_around(build, base, _around(found))), "valid"
+    elif padding is None or (padding == "same" and (counted or not _agreed(found))):
         raise Inexpressible(
             "its windows reach over the edge and divide by a count that Keras does not",
             "pad before it, or choose a kernel and stride that fit",
         )
-    if divisor and divisor != prod(sides):
-        pooled = build.layer("Rescaling", [pooled], pooled.index, pooled.shape, scale=prod(sides) / divisor)
-    return pooled
+    pooled = _pool(build, op, "AveragePooling2D", base, found, padding)
+    return build.apply("Rescaling", pooled, scale=area / divisor) if divisor and divisor != area else pooled
 
 
-def _counts_some(call: Call, own: tuple[int, ...]) -> bool:
-    return bool(call["count_include_pad"]) and max(own) > 0
+def adaptive_pool(build: Builder, op: Operation) -> Held:
+    """Add adaptive pooling to one position, or to a divisor of the input's."""
+    base, found, average = build.image(op.input), windows(build.operation), "avg" in op.name
+    if all(window.out == 1 for window in found):
+        return whole_image(build, base, "Average" if average else "Max", op.shape[1:])
+    if any(window.size % window.out for window in found):
+        raise Inexpressible("it pools to more positions than there are", "pool to a divisor")
+    return _pool(build, op, "AveragePooling2D" if average else "MaxPool2D", base, found, "valid")
 
 
-def _counts_all(call: Call, windows: list[Window], own: tuple[int, ...]) -> bool:
-    """Say whether zeros stand for all positions beyond the edges."""
-    inside = all(window.reach <= side for window, side in zip(windows, own, strict=True))
-    return _counts_some(call, own) and inside
+def whole_image(build: Builder, value: Held, kind: str, shape: tuple[int, ...]) -> Held:
+    """Add pooling over all positions, which leaves the channels alone in Keras."""
+    return build.layer(f"Global{kind}Pooling2D", [value], shape, index=np.arange(value.shape[0]))
 
 
-def _agreed(windows: list[Window]) -> bool:
+def zeros_around(build: Builder, value: Held, zeros: Sides) -> Held:
+    """Return an image with zeros around it that the next convolution may take over."""
+    shape = tuple(size + sum(sides) for size, sides in zip(value.shape, ((0, 0), *zeros), strict=True))
+    return build.wait(value, shape, Padding(value, zeros), value.field)
+
+
+def pad_by(build: Builder, value: Held, sides: Sides, **settings: Any) -> Held:
+    """Add ``keras.ops.pad``: positions before and after each dimension but the batch."""
+    shape = tuple(size + sum(pair) for size, pair in zip(value.shape, sides, strict=True))
+    width = ((0, 0), *sides[1:], sides[0]) if len(sides) == 3 else ((0, 0), *sides)
+    return build.layer("ops.pad", [value], shape, field=value.field, pad_width=width, **settings)
+
+
+def _over(build: Builder, value: Held) -> tuple[Held, list[Window]]:
+    """Return the image that a convolution works on, and its windows there, which take over zeros around the image."""
+    own = windows(build.operation)
+    if not isinstance(value.waiting, Padding):
+        return build.image(value), own
+    base = value.waiting.base
+    around = zip(own, base.shape[1:], value.waiting.zeros, strict=True)
+    return base, [one._replace(size=n, before=one.before + b, after=one.after + a) for one, n, (b, a) in around]
+
+
+def _placed(build: Builder, base: Held, found: list[Window], filling: float) -> tuple[Held, str]:
+    """Return the image, padded where need be, and the padding by which Keras places the windows as PyTorch does."""
+    padding = _mode(found)
+    if padding is not None:
+        return base, padding
+    if filling:
+        return pad_by(build, base, ((0, 0), *_around(found)), constant_values=filling), "valid"
+    return build.settle(zeros_around(build, base, _around(found))), "valid"
+
+
+def _around(found: list[Window]) -> Sides:
+    return tuple((window.before, max(window.after, window.reach)) for window in found)
+
+
+def _mode(found: list[Window]) -> str | None:
+    """Return Keras's padding; ``'same'`` for 1×1, where both are one, as the assignment writes it."""
+    same = all(map(_is_same, found))
+    if same and all(window.kernel == 1 for window in found):
+        return "same"
+    if all(window.before == 0 and window.reach <= 0 for window in found):
+        return "valid"
+    return "same" if same else None
+
+
+def _is_same(window: Window) -> bool:
+    """Whether the windows lie as by Keras's ``padding='same'``: the odd position comes after the last."""
+    out = -(-window.size // window.stride)
+    total = max((out - 1) * window.stride + (window.kernel - 1) * window.dilation + 1 - window.size, 0)
+    return (window.out, window.before, max(window.reach, 0)) == (out, total // 2, total - total // 2)
+
+
+def _agreed(found: list[Window]) -> bool:
     """Say whether Keras's backends agree on ``'same'``.
 
     Its PyTorch backend repeats the edge where the two sides differ, which is right only for windows of two.
     """
-    sides = [(window.before, max(window.reach, 0), window.kernel) for window in windows]
+    sides = [(window.before, max(window.reach, 0), window.kernel) for window in found]
     return all(before == after for before, after, _ in sides) or all(
         (before, after) == (0, 0) or kernel == 2 for before, after, kernel in sides
     )
 
 
-def adaptive_pool(build: Builder, call: Call) -> Held:
-    """Add adaptive pooling to one position, or to a divisor of the input's."""
-    base, shape = build.image(call.input), call.output[1:]
-    kind: Literal["Average", "Max"] = "Average" if "avg" in call.name else "Max"
-    if shape[1:] == (1, 1):
-        return whole_image(build, base, kind, shape)
-    sides = tuple(size // out for size, out in zip(base.shape[1:], shape[1:], strict=True))
-    if any(size % out for size, out in zip(base.shape[1:], shape[1:], strict=True)):
-        raise Inexpressible("it pools to more positions than there are", "pool to a divisor")
-    return _pool(build, call, "AveragePooling2D" if kind == "Average" else "MaxPool2D", base, sides, sides, "valid")
-
-
-def whole_image(build: Builder, value: Held, kind: Literal["Average", "Max"], shape: tuple[int, ...]) -> Held:
-    """Add pooling over all positions, which leaves the channels alone in Keras."""
-    return build.layer(f"Global{kind}Pooling2D", [value], np.arange(value.shape[0]), shape)
-
-
-def _base(build: Builder, value: Held) -> tuple[Held, Zeros]:
-    """Return the image that a convolution works on, and the zeros around it that it may take over."""
-    if isinstance(value.waiting, Padding):
-        return value.waiting.base, value.waiting.zeros
-    return build.image(value), NONE
-
-
-def _placed(
-    build: Builder, output: Any, base: Held, zeros: Zeros, sides: Any, strides: Any, dilation: Any
-) -> tuple[Held, str]:
-    """Return the image and the padding by which Keras places the windows as PyTorch does."""
-    padding = _mode(_windows(base, output, zeros, sides, strides, dilation))
-    if padding is None:
-        return build.settle(zeros_around(base, zeros)), "valid"
-    return base, padding
-
-
-def _windows(base: Held, output: Any, zeros: Zeros, sides: Any, strides: Any, dilation: Any = (1, 1)) -> list[Window]:
-    shape = output[1:]
-    settings = zip(base.shape[1:], shape[1:], sides, strides, dilation, [before for before, _ in zeros], strict=True)
-    return [Window(*setting) for setting in settings]
-
-
-def _mode(windows: list[Window]) -> str | None:
-    """Return Keras's padding; ``'same'`` for 1×1, where both are one, as the assignment writes it."""
-    same = all(window.is_same for window in windows)
-    if same and all(window.kernel == 1 for window in windows):
-        return "same"
-    if all(window.is_valid for window in windows):
-        return "valid"
-    return "same" if same else None
-
-
-def _pool(build: Builder, call: Call, kind: str, base: Held, sides: Any, strides: Any, padding: str | None) -> Held:
-    shape = call.output[1:]
-    settings: dict[str, Any] = {"pool_size": tuple(sides)}
-    if tuple(strides) != tuple(sides):
-        settings["strides"] = tuple(strides)
-    return build.layer(kind, [base], channels_last(shape), shape, **settings, padding=padding or "valid")
-
-
-def _own_padding(call: Call, sides: Sequence[int], dilation: Sequence[int]) -> Zeros:
-    padding = call["padding"]
-    if padding == "same":
-        totals = [step * (side - 1) for side, step in zip(sides, dilation, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    return NONE if padding == "valid" else tuple((side, side) for side in _two(padding))
-
-
-def _sum(first: Zeros, second: Zeros) -> Zeros:
-    return tuple((a + c, b + d) for (a, b), (c, d) in zip(first, second, strict=True))
-
-
-def _sides(call: Call) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return a pooling's window and stride."""
-    sides = _two(call["kernel_size"])
-    stride = call["stride"]
-    return sides, _two(stride) if stride else sides
-
-
-def _two(setting: Any) -> tuple[int, ...]:
-    """Return a setting for height and width: one number stands for both."""
-    values = (setting,) if isinstance(setting, int) else tuple(int(value) for value in setting)
-    return values * 2 if len(values) == 1 else values
+def _pool(build: Builder, op: Operation, kind: str, base: Held, found: list[Window], padding: str) -> Held:
+    sides, strides = tuple(window.kernel for window in found), tuple(window.stride for window in found)
+    settings: dict[str, Any] = {"pool_size": sides} | ({} if strides == sides else {"strides": strides})
+    return build.layer(kind, [base], op.shape[1:], **settings, padding=padding)
