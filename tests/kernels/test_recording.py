@@ -78,9 +78,9 @@ class Drawn(nn.Module):
     [
         (tiny, {}),
         (_small_champion, {}),
-        (_small_champion, {"mixup": 0.2, "cutout": 2}),
+        (_small_champion, {"mixup": 0.2, "cutout": 2, "class_weights": "balanced", "resized_crop": 0.3}),
         (lambda: published(classes=len(CLASSES), image_shape=(3, 8, 8)), {"optimizer": "adam", "lr": 1e-3}),
-        (Drawn, {}),
+        (Drawn, {"class_weights": "balanced", "color_jitter": 0.2}),
     ],
     ids=["dropout", "champion", "mixed", "published", "drawn"],
 )

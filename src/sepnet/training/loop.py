@@ -125,7 +125,7 @@ class Trainer:
         """Validate, record the epoch, save; return the validation logits."""
         train_seconds = self.state.train_seconds
         logits = self.validate()
-        val_loss = float(self.step.loss_function(logits, self.test_split.labels))
+        val_loss = float(self.step.validation_loss(logits, self.test_split.labels))
         if not math.isfinite(val_loss):
             raise self._not_finite(f"the validation loss became {val_loss}")
         val_accuracy = float((logits.argmax(1) == self.test_split.labels).double().mean())

@@ -43,6 +43,9 @@ class Recipe:
     """``one_cycle`` rises linearly from 0 over the share ``warmup`` of all steps, then falls linearly to 0."""
     warmup: float = 0.2
     label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    """``balanced`` weighs a training image's loss by (images / classes) / (images of its class), as scikit-learn's
+    ``compute_class_weight`` does, so that every class counts alike. Validation losses are not weighted."""
     normalize: Literal["unit", "standard"] = "standard"
     """``unit`` divides pixels by 255; ``standard`` also gives each channel mean 0 and deviation 1 over the
     training images."""
@@ -51,6 +54,12 @@ class Recipe:
     flip: Literal["none", "random", "alternating"] = "none"
     """Horizontal flips; ``alternating`` flips a random half of the images in even epochs and the other half
     in odd ones (Jordan 2024, airbench)."""
+    resized_crop: float = 1.0
+    """A random rectangle of each image, of at least this share of its area and an aspect ratio of 3/4 to 4/3, is
+    enlarged to the whole; 1 for none. (Szegedy et al. 2015, section 6.)"""
+    color_jitter: float = 0.0
+    """Each image's brightness, contrast and saturation are multiplied by factors within this much of 1; 0 for none.
+    (Howard 2013, section 2.)"""
     cutout: int = 0
     """Side in pixels of a square of each image that is set to 0, the mean where images are ``standard``.
     (DeVries and Taylor 2017.)"""
@@ -107,6 +116,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "crop": _PIXELS,
     "cutout": _PIXELS,
     "mixup": _NOT_NEGATIVE,
+    "resized_crop": (0.01, 1.0, "a number from 0.01 to 1"),
+    "color_jitter": _SHARE,
     "first_size": (0.125, 1.0, "a number from 0.125 to 1"),
     "grown": _SHARE,
     "average": _BELOW_ONE,

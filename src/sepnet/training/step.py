@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sepnet.data.augment import cut_out, mix_up, shrink, take_augmented
+from sepnet.data.augment import crop_and_resize, cut_out, jitter_colors, mix_up, shrink, take_augmented
 from sepnet.data.dataset import Split
 from sepnet.kernels import accelerate, repeated
 from sepnet.training.averaging import WeightAverage
@@ -47,7 +47,9 @@ class TrainingStep:
         self.device = split.images.device
         self.average = WeightAverage(model, recipe.average) if recipe.average else None
         self.optimizer = build_optimizer(model, recipe)
-        self.loss_function = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        weights = balanced_weights(split.labels, classes) if recipe.class_weights == "balanced" else None
+        self.loss_function = nn.CrossEntropyLoss(weight=weights, label_smoothing=recipe.label_smoothing)
+        self.validation_loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._update: Update = Graphed(self._update_weights) if self.device.type == "cuda" else self._update_weights
         self.gradients = repeated(self.network, self.find_gradients)
         self.per_epoch = math.ceil(len(split) / recipe.batch_size)
@@ -117,7 +119,11 @@ class TrainingStep:
             flip=self._flips(indices, epoch, generator),
             generator=generator,
         )
+        if self.recipe.color_jitter:
+            images = jitter_colors(images, self.recipe.color_jitter, generator=generator)
         images = self.normalize(images)
+        if self.recipe.resized_crop < 1:
+            images = crop_and_resize(images, self.recipe.resized_crop, generator=generator)
         if self.recipe.cutout:
             images = cut_out(images, self.recipe.cutout, generator=generator)
         share = image_size(self.recipe, number, self.in_all)
@@ -143,6 +149,17 @@ class TrainingStep:
     def _add_to_sums(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.sums[0] += loss.double() * len(labels)
         self.sums[1] += (logits.argmax(1) == labels).sum()
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Return the weight ``(classes,)`` of each class of labels ``(N,)``: their mean over the labels is 1.
+
+    (scikit-learn, ``compute_class_weight("balanced", …)``.) A class without labels weighs nothing.
+    """
+    counts = labels.bincount(minlength=classes)
+    there = counts > 0
+    weights = len(labels) / (int(there.sum()) * counts.clamp(min=1).double())
+    return torch.where(there, weights, 0.0).float()
 
 
 def resident(split: Split, device: torch.device) -> Split:
