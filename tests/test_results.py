@@ -1,13 +1,10 @@
-"""The measured runs under ``results/`` hold together, and the README quotes them."""
+"""The measured runs under ``results/`` hold together, and their ledger quotes them."""
 
-import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import figure
 from sepnet import run_network
 from sepnet.runs import Run
 from sepnet.training.history import best
@@ -53,14 +50,14 @@ def test_history_result_and_logits_agree(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FINISHED, ids=lambda path: path.name)
-def test_the_readme_and_the_ledger_quote_the_result(path: Path) -> None:
+def test_the_ledger_quotes_the_result(path: Path) -> None:
     run = Run.open(path)
     last, top = (f"{100 * run.result[key]:.2f}" for key in ("final_accuracy", "best_accuracy"))
-    for file in (ROOT / "README.md", ROOT / "results" / "README.md"):
-        row = next(line for line in file.read_text().splitlines() if f"results/{path.name}]" in line)
-        assert f" {last} " in row
-        assert f" {top} (epoch {run.result['best_epoch']}) " in row
-        assert f" {run.result['seconds']:,.0f} " in row
+    ledger = (ROOT / "results" / "README.md").read_text().splitlines()
+    row = next(line for line in ledger if f"results/{path.name}]" in line)
+    assert f" {last} " in row
+    assert f" {top} (epoch {run.result['best_epoch']}) " in row
+    assert f" {run.result['seconds']:,.0f} " in row
 
 
 def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
@@ -71,16 +68,3 @@ def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
         row = next(line for line in rows if f"results/{path.name}]" in line)
         assert f" {len(run.history)} of {run.config.recipe.epochs} " in row
     assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)
-
-
-@pytest.mark.parametrize("record", ["speed", "avx2/speed"])
-def test_the_readme_quotes_the_measured_speeds(record: str) -> None:
-    rows = json.loads((ROOT / f"results/speed/{record}.json").read_text())["rows"]
-    readme = (ROOT / "README.md").read_text().splitlines()
-    assert len(rows) == 12
-    for network, group in itertools.groupby(rows, key=lambda row: row["network"]):
-        engines = list(group)
-        cells = [figure(row["images_per_second"]["median"]) for row in engines]
-        ratios = [f" ({figure(row['sepnet_is_faster']['median'])}×)" for row in engines[1:]]
-        line = " | ".join(f"{cell}{ratio}" for cell, ratio in zip(cells, ["", *ratios], strict=True))
-        assert f"| `{network}` | {line} |" in readme

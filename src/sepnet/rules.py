@@ -25,20 +25,22 @@ class Rules:
     dropout: bool = False
     """Dropout is used, each rate above 0 and at most ``max_dropout``."""
     max_dropout: float = 0.5
+    """The highest rate that ``dropout`` accepts."""
     parameters_below: int | None = None
     """Keras's count: trainable parameters and moving statistics."""
     macs_below: int | None = None
     """Multiplications of convolutions and dense layers for one image."""
     activation_bytes_below: int | None = None
-    """Peak of the tensors alive at once while one image runs layer by layer; activations, norms and dropout
-    work in place."""
+    """Bytes of the tensors alive at once, at their peak, while one image runs layer by layer; activations, norms and
+    dropout work in place."""
     bytes_per_value: int = 4
     """Of an activation: 4 for float32, 1 for int8."""
     receptive_field_at_least: int | None = None
     """Of the network's output, in pixels, on either axis."""
     receptive_field_at_most: int | None = None
+    """The same, from above."""
     allowed_layers: tuple[str, ...] | None = None
-    """Kinds, as ``sepnet summary`` names them: those of ``sepnet.anatomy.KINDS``."""
+    """Every layer is of one of these kinds, as ``sepnet summary`` names them: those of ``sepnet.anatomy.KINDS``."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -22,16 +22,17 @@ class Recipe:
 
     name: str = "custom"
     epochs: int = 50
+    """How often every training image is seen."""
     batch_size: int = 128
+    """Images per step; the last step of an epoch takes what is left."""
     optimizer: Literal["adam", "sgd", "muon"] = "sgd"
-    """``muon`` is Muon for pointwise weights that a batch norm follows and ``sgd`` for all others; see
-    ``training/muon.py``."""
+    """``muon`` is Muon (Jordan 2024) for pointwise weights that a batch norm follows, and ``sgd`` for all others."""
     lr: float = 0.1
     """Learning rate; the highest one of ``one_cycle``."""
     muon_lr: float = 0.05
-    """In place of ``lr``, that of ``muon``'s pointwise weights: the share of its norm that a step turns a weight."""
+    """Relative step size ‖ΔW‖ / ‖W‖ of ``muon``'s pointwise weights, which takes the place of ``lr`` there."""
     vector_lr: float = 1.0
-    """Times ``lr``, that of batch norms' scales and shifts and of biases."""
+    """Factor on ``lr`` for biases and for batch norm's scales and shifts."""
     momentum: float = 0.9
     """Nesterov momentum of ``sgd`` and ``muon``; the first moment's decay of ``adam``."""
     eps: float = 1e-8
@@ -42,7 +43,9 @@ class Recipe:
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
     """``one_cycle`` rises linearly from 0 over the share ``warmup`` of all steps, then falls linearly to 0."""
     warmup: float = 0.2
+    """The share of all steps in which ``one_cycle`` rises."""
     label_smoothing: float = 0.0
+    """The share of each label that is spread evenly over all classes. (Szegedy et al. 2016.)"""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced`` weighs a training image's loss by (images / classes) / (images of its class), as scikit-learn's
     ``compute_class_weight`` does, so that every class counts alike. Validation losses are not weighted."""

@@ -1,0 +1,189 @@
+"""The tables of README and docs that are made from code and results: ``python -m docs.tables`` writes them anew.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- /table -->``; what is between is replaced.
+"""
+
+import ast
+import inspect
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from benchmarks.tables import NOTHING, figure, markdown
+from sepnet.anatomy import KINDS
+from sepnet.rules import Rules
+from sepnet.runs import Run
+from sepnet.training.recipe import _RANGES, PRESETS, Recipe, load_recipe
+from sepnet.verdict import judge
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+AS_PUBLISHED = (  # by the assignment, whose runs are not ours
+    ("the base network, as the assignment published it", "1,172,410", "", "50", "82.78", "82.82 (epoch 43)", ""),
+    ("the separable network, as published", "96,009", "41,610,340", "50", "81.89", "82.85 (epoch 28)", "2,378 (GPU)"),
+)
+RESULTS = {
+    "published-cifar10": "`published`",
+    "base-cifar10": "`base`",
+    "champion-cifar10": "`champion`",
+    "champion-short-cifar10": "`champion` by recipe `short`",
+}
+ENGINES = ("sepnet, images/s", "PyTorch as it comes", "PyTorch, keeping freed memory", "Keras on TensorFlow")
+
+
+def current(page: Path) -> str:
+    """Return a page with its tables made anew."""
+
+    def made(match: re.Match[str]) -> str:
+        return f"{match[1]}{TABLES[match[2]](page)}\n{match[3]}"
+
+    return BLOCK.sub(made, page.read_text(encoding="utf-8"))
+
+
+def results(page: Path) -> str:
+    """Return the measured runs of ``results/``; but in the README below the figures that the assignment published."""
+    rows = [] if page.name == "README.md" else [*AS_PUBLISHED]
+    for name, label in RESULTS.items():
+        run = Run.open(ROOT / "results" / name)
+        result, anatomy = run.result, run.anatomy
+        assert anatomy is not None
+        folder = Path(os.path.relpath(run.path, page.parent)).as_posix()
+        rows.append(
+            (
+                f"[{label}]({folder})",
+                f"{anatomy.parameters:,}",
+                f"{anatomy.macs:,}",
+                str(result["epochs"]),
+                f"{100 * result['final_accuracy']:.2f}",
+                f"{100 * result['best_accuracy']:.2f} (epoch {result['best_epoch']})",
+                f"{result['seconds']:,.0f}",
+            )
+        )
+    heads = ("run", "parameters", "MACs", "epochs", "last, %", "best, %", "seconds")
+    return markdown(heads, rows)
+
+
+def verdict(page: Path) -> str:
+    """Return how `champion` was judged against `base`."""
+    judged = judge(*([Run.open(ROOT / "results" / name)] for name in ("base-cifar10", "champion-cifar10")))
+    return (
+        f"- By the assignment, {judged.by_assignment.sentence('`base`', '`champion`')}.\n"
+        f"- By the statistics, {judged.by_statistics.sentence('`base`', '`champion`')}."
+    )
+
+
+def speed(record: str) -> Callable[[Path], str]:
+    """Return what makes the table of a record of ``python -m benchmarks``."""
+
+    def table(page: Path) -> str:
+        rows = []
+        for network, engines in _speeds(record):
+            cells = [
+                figure(row["images_per_second"]["median"])
+                + (f" ({figure(row['sepnet_is_faster']['median'])}×)" if place else "")
+                for place, row in enumerate(engines)
+            ]
+            rows.append((f"`{network}`", *cells))
+        return markdown(("network", *ENGINES), rows)
+
+    return table
+
+
+def speed_sentence(page: Path) -> str:
+    """Return the ratios of speed in one sentence."""
+    faster = {network: figure(engines[1]["sepnet_is_faster"]["median"]) for network, engines in _speeds("speed")}
+    return (
+        f"On two cores with AVX-512 sepnet, in bf16, trains `published` {faster['published']} times and `champion` "
+        f"{faster['champion']} times as fast as\nPyTorch as it comes, in fp32. Any PyTorch training loop gets the same "
+        'kernels by one line:\n`model = torch.compile(model, backend="sepnet")`.'
+    )
+
+
+def _speeds(record: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    rows = json.loads((ROOT / f"results/speed/{record}.json").read_text(encoding="utf-8"))["rows"]
+    for network, engines in itertools.groupby(rows, key=lambda row: row["network"]):
+        yield network, list(engines)
+
+
+def recipe(page: Path) -> str:
+    """Return every field of a recipe: its default, what it takes, its meaning."""
+    return _fields(Recipe, "field", _RANGES)
+
+
+def rules(page: Path) -> str:
+    """Return every rule: its default, what it takes, its meaning."""
+    return _fields(Rules, "rule", {})
+
+
+def _fields(kind: Any, what: str, ranges: dict[str, tuple[float, float, str]]) -> str:
+    rows = [
+        (f"`{one.name}`", _shown(one.default), _taken(one.type, ranges.get(one.name)), _meaning(kind, one.name))
+        for one in fields(kind)
+        if one.name != "name"
+    ]
+    return markdown((what, "default", "takes", "meaning"), rows, words=4)
+
+
+def presets(page: Path) -> str:
+    """Return what the presets set that is not a default."""
+    recipes = [load_recipe(name) for name in PRESETS]
+    rows = []
+    for field in fields(Recipe):
+        values = [getattr(recipe, field.name) for recipe in recipes]
+        if field.name != "name" and set(values) != {field.default}:
+            cells = (NOTHING if value == field.default else _shown(value) for value in values)
+            rows.append((f"`{field.name}`", *cells))
+    return markdown(("field", *(f"`{name}`" for name in PRESETS)), rows, words=4)
+
+
+def kinds(page: Path) -> str:
+    """Return the kinds of layers in a line."""
+    return ", ".join(f"`{kind}`" for kind in KINDS)
+
+
+def _taken(annotation: Any, bounds: tuple[float, float, str] | None) -> str:
+    if bounds is not None:
+        return bounds[2]
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(annotation))
+    words = {bool: "true or false", int: "a whole number", float: "a number", int | None: "a whole number"}
+    return words.get(annotation, "a list of names")
+
+
+def _shown(value: Any) -> str:
+    return NOTHING if value is None else f"`{json.dumps(value)}`".replace('"', "")
+
+
+def _meaning(kind: type, name: str) -> str:
+    """Return the text below a field in its class, in Markdown."""
+    body = ast.parse(inspect.getsource(kind)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for statement, following in itertools.pairwise(body.body):
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == name:
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                return " ".join(str(following.value.value).split()).replace("``", "`").replace("|", "\\|")
+            break
+    raise LookupError(f"{kind.__name__}.{name} has no text below it that says what it means")
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "results": results,
+    "verdict": verdict,
+    "speed": speed("speed"),
+    "speed-avx2": speed("avx2/speed"),
+    "speed-sentence": speed_sentence,
+    "recipe": recipe,
+    "presets": presets,
+    "rules": rules,
+    "kinds": kinds,
+}
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(current(path), encoding="utf-8")
