@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sepnet import data as datasets
-from sepnet import jobs, run_network
+from sepnet import html, jobs, run_network
 from sepnet.anatomy import Anatomy, trace
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
@@ -20,7 +20,7 @@ from sepnet.rules import Report, Rules, check
 from sepnet.runs import Run, RunConfig, numbered
 from sepnet.settings import parse_json
 from sepnet.training.history import best
-from sepnet.training.recipe import Recipe
+from sepnet.training.recipe import VALIDATIONS, Recipe
 from sepnet.verdict import Verdict, judge, require_same_images
 
 VERDICT = "verdict.json"
@@ -87,6 +87,14 @@ class Comparison:
 
     def __repr__(self) -> str:
         return to_text(self)
+
+    def _repr_html_(self) -> str:
+        """Return the table, the curve and the judgements that a notebook shows."""
+        sides = self.base, self.challenger
+        curves = {side.anatomy.network: [100 * epoch.val_accuracy for epoch in side.runs[0].history] for side in sides}
+        names = ("", *(side.anatomy.network for side in sides))
+        title = f"Accuracy in per cent after each epoch, {VALIDATIONS[self.verdict.validation]}"
+        return html.table(names, _figures(*sides)) + html.curves(curves, title=title) + html.lines(_judgements(self))
 
 
 def compare(
@@ -186,20 +194,21 @@ def to_text(comparison: Comparison) -> str:
     rows = [("", base.anatomy.network, challenger.anatomy.network), *_figures(base, challenger)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    names = base.anatomy.network, challenger.anatomy.network
+    return "\n".join([*table, "", *_judgements(comparison)])
+
+
+def _judgements(comparison: Comparison) -> list[str]:
+    names = comparison.base.anatomy.network, comparison.challenger.anatomy.network
     verdict, rules = comparison.verdict, comparison.rules
     judged = f"{names[1]} keeps them" if rules.kept else f"{names[1]} breaks them: {', '.join(rules.broken)}"
-    seeds = " (of seed 0)" if len(base.runs) > 1 else ""
-    lines = [
-        *table,
-        "",
+    seeds = " (of seed 0)" if len(comparison.base.runs) > 1 else ""
+    return [
         f"scored on: {SCORED_ON[verdict.validation]}",
         f"rules ({rules.name}): {judged}",
         f"by the assignment: {verdict.by_assignment.sentence(*names)}{seeds}",
         f"by the statistics: {verdict.by_statistics.sentence(*names)}",
         f"verdict in {printable(str(comparison.path / VERDICT))}",
     ]
-    return "\n".join(lines)
 
 
 def _figures(base: Side, challenger: Side) -> list[tuple[str, str, str]]:

@@ -48,9 +48,13 @@ def wrapped(text: str, width: int) -> str:
     )
 
 
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel."""
+    return "ipykernel.zmqshell" in sys.modules and hasattr(builtins, "get_ipython")
+
+
 def _stream() -> TextIO:
-    notebook = "ipykernel.zmqshell" in sys.modules and hasattr(builtins, "get_ipython")
-    return sys.stdout if notebook else sys.stderr
+    return sys.stdout if in_notebook() else sys.stderr
 
 
 @functools.cache

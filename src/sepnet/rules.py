@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sepnet import html
 from sepnet.anatomy import KINDS, Anatomy, Convolution, Layer
 from sepnet.errors import SepnetError
 from sepnet.settings import check_type, hint, read_toml, shown, to_settings
@@ -124,6 +125,15 @@ class Report:
             lines += [f"        {violation.layer}: {violation.reason}" for violation in result.violations]
             lines += [f"        note: {note}" for note in result.notes]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        rows = []
+        for result in self.results:
+            rows.append(("pass" if result.kept else "FAIL", result.rule, result.measured))
+            rows += [("", f"– {violation.layer}", violation.reason) for violation in result.violations]
+            rows += [("", "– note", note) for note in result.notes]
+        return html.table(("", "rule", "measured"), rows, caption=repr(self).splitlines()[0], words=3)
 
 
 def check(anatomy: Anatomy, rules: Rules) -> Report:

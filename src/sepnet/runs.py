@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sepnet import environment
+from sepnet import environment, html
 from sepnet.anatomy import Anatomy
 from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
@@ -23,7 +23,8 @@ from sepnet.run_config import RunConfig
 from sepnet.settings import parse_json
 from sepnet.tensors import pack_tensors, unpack_tensors
 from sepnet.training import checkpoint
-from sepnet.training.history import Epoch, from_csv, to_csv, to_log
+from sepnet.training.history import Epoch, from_csv, to_columns, to_csv, to_log
+from sepnet.training.recipe import VALIDATIONS
 
 __all__ = ["Run", "RunConfig", "numbered"]
 
@@ -41,6 +42,7 @@ FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT,
 """All that a run's folder holds of its own, beside the manifest that seals a finished one."""
 OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION)
 """What may be deleted: the first serves to train more epochs, the others are made anew."""
+CURVES = {"validation": "val_accuracy", "training": "accuracy"}
 SEALED_BY = "sealed_by"
 """The key of a result that says that its run is finished when it has a manifest, and not before."""
 
@@ -63,6 +65,23 @@ class Run:
         done = f"{len(self.history)} of {self.config.recipe.epochs} epochs"
         accuracy = f", {100 * self.history[-1].val_accuracy:.2f} %" if self.history else ""
         return f"Run({str(self.path)!r}, {done}{accuracy})"
+
+    def _repr_html_(self) -> str:
+        """Return the table and the curve that a notebook shows."""
+        config, columns = self.config, self.columns
+        scores, images = columns["val_accuracy"], VALIDATIONS[config.validation]
+        accuracy = f"{100 * scores[-1]:.2f} %, best {100 * max(scores):.2f} %" if scores else "–"
+        rows = [
+            ("network", config.network),
+            ("data", config.data),
+            ("recipe", f"{config.recipe.name}, seed {config.seed}, {config.precision}"),
+            ("epochs", f"{len(scores)} of {config.recipe.epochs}, in {sum(columns['seconds']):,.0f} s"),
+            (f"accuracy, {images}", accuracy),
+        ]
+        curves = {name: [100 * share for share in columns[key]] for name, key in CURVES.items()}
+        return html.table(("", ""), rows, caption=str(self.path), words=2) + html.curves(
+            curves, title=f"Accuracy in per cent after each epoch, {images}, and while training"
+        )
 
     @staticmethod
     def create(out: Path, name: str, config: RunConfig) -> "Run":
@@ -197,6 +216,11 @@ class Run:
         """The epochs done so far: of an unfinished run, those that its checkpoint goes on from."""
         state = None if self.finished else self._state()
         return self._recorded_history() if state is None else state.history
+
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """The history as columns by name; ``pandas.DataFrame`` and ``polars.DataFrame`` take them as they are."""
+        return to_columns(self.history)
 
     def _recorded_history(self) -> list[Epoch]:
         if not exists(self.path / HISTORY):

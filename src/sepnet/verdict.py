@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sepnet import html
 from sepnet.errors import SepnetError
 from sepnet.runs import Run, RunConfig
 from sepnet.training.history import Epoch, best
@@ -118,6 +119,15 @@ class Verdict:
             "by_assignment": asdict(self.by_assignment),
             "by_statistics": {"test": test, **asdict(self.by_statistics)},
         }
+
+    def _repr_html_(self) -> str:
+        """Return both judgements as a notebook shows them."""
+        names = "base", "challenger"
+        rows = [
+            ("by the assignment", self.by_assignment.sentence(*names)),
+            ("by the statistics", self.by_statistics.sentence(*names)),
+        ]
+        return html.table(("", ""), rows, caption="Verdict", words=2)
 
 
 def judge(base_runs: Sequence[Run], challenger_runs: Sequence[Run]) -> Verdict:

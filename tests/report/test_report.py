@@ -141,7 +141,7 @@ def test_the_notebook_is_executed_and_valid(folder: Path) -> None:
         assert "# Receptive field" in _outputs(cells, f"definition-{number}")
         assert "class Residual(nn.Module)" in _outputs(cells, f"source-{number}")
         (table,) = next(cell for cell in cells.cells if cell.id == f"layers-{number}").outputs
-        assert "| layer | kind |" in table.data["text/markdown"]
+        assert ">receptive field</th>" in table.data["text/html"]
         assert table.data["text/plain"].startswith(f"net.py:{name}, for an image 3×32×32")
     assert "image/png" in _outputs(cells, "curves")
     assert "by" in _outputs(cells, "verdict-2")

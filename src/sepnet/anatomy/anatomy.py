@@ -82,11 +82,11 @@ class Anatomy:
 
         return to_text(self)
 
-    def _repr_markdown_(self) -> str:
+    def _repr_html_(self) -> str:
         """Return the table that a notebook shows."""
-        from sepnet.anatomy.tables import to_markdown
+        from sepnet.anatomy.tables import to_html
 
-        return to_markdown(self)
+        return to_html(self)
 
     @property
     def trainable(self) -> int:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sepnet import html
 from sepnet.anatomy.anatomy import Anatomy, Layer
 from sepnet.anatomy.effective_field import SAMPLES, SHARE, EffectiveField
 from sepnet.notices import wrapped
@@ -36,6 +37,14 @@ def to_markdown(anatomy: Anatomy) -> str:
         *("| " + " | ".join(_escape(cell(layer)) for _, cell in columns) + " |" for layer in anatomy.layers),
     ]
     return "\n".join([f"**{_escape(_heading(anatomy))}**", "", *rows, "", *totals])
+
+
+def to_html(anatomy: Anatomy) -> str:
+    """Return the anatomy as an HTML table, its totals below."""
+    columns = _columns(anatomy)
+    rows = [[cell(layer) for _, cell in columns] for layer in anatomy.layers]
+    heads = [header for header, _ in columns]
+    return html.table(heads, rows, caption=_heading(anatomy), words=2) + html.lines(_totals(anatomy))
 
 
 def _escape(text: str) -> str:

@@ -61,6 +61,12 @@ def best(history: Sequence[Epoch]) -> Epoch:
     return max(history, key=lambda epoch: epoch.val_accuracy)
 
 
+def to_columns(history: Iterable[Epoch]) -> dict[str, list[Any]]:
+    """Return the history as columns by name: a table, as pandas and polars take it."""
+    rows = [asdict(epoch) for epoch in history]
+    return {field.name: [row[field.name] for row in rows] for field in fields(Epoch)}
+
+
 def to_log(history: Sequence[Epoch], epochs: int) -> str:
     """Return the log as Keras prints it, two lines an epoch, with the total time once all are done."""
     lines = [line for epoch in history for line in (f"Epoch {epoch.epoch}/{epochs}", epoch.line())]
