@@ -155,6 +155,8 @@ def train(
     out: str | Path = RUNS,
     resume: bool = False,
     reuse: bool = False,
+    tensorboard: bool = False,
+    mlflow: bool = False,
 ) -> Run:
     """Train a network into the folder ``out/name`` and return the finished run.
 
@@ -181,6 +183,8 @@ def train(
         resume: go on with the run in ``out/name``; what is not given is as that run has it, and ``epochs`` may
             be more than it had.
         reuse: where ``out`` holds a run of this very configuration, reuse it, finished or not.
+        tensorboard: also write the figures of each epoch as TensorBoard's files, into the run's folder.
+        mlflow: also write them to MLflow, where its own settings say.
 
     Raises:
         SepnetError: a value or name is wrong, the loss is not finite, or a file cannot be written.
@@ -195,7 +199,7 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
     }
-    given = _merge(options, settings)
+    given = {**_merge(options, settings), "loggers": _loggers(tensorboard=tensorboard, mlflow=mlflow)}
     if resume and reuse:
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:
@@ -209,6 +213,10 @@ def train(
         run = Run.create(Path(out), name or jobs.default_name(job.config), job.config)
         jobs.train_run(job, run)
     return run
+
+
+def _loggers(**wanted: bool) -> tuple[str, ...]:
+    return tuple(name for name, on in wanted.items() if on)
 
 
 def _merge(options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -281,6 +289,8 @@ def compare(
     rules: str | Path | Rules = "assignment",
     out: str | Path = RUNS,
     trust: bool = False,
+    tensorboard: bool = False,
+    mlflow: bool = False,
 ) -> Comparison:
     """Check the challenger, train both networks on the same data, and judge.
 
@@ -304,6 +314,8 @@ def compare(
         rules: what the challenger has to keep.
         out: the folder of runs.
         trust: as for :func:`load`; of a run in a folder. A network's file that is named here is run anyway.
+        tensorboard: as for :func:`train`.
+        mlflow: as for :func:`train`.
 
     Raises:
         SepnetError: as for :func:`train`.
@@ -322,6 +334,7 @@ def compare(
         device=device,
         precision=precision,
         validation=validation,
+        loggers=_loggers(tensorboard=tensorboard, mlflow=mlflow),
     )
 
 

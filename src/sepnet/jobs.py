@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import shown
 from sepnet.training.fitting import fitting_recipe, require_smaller
+from sepnet.training.loggers import open_loggers, require_loggers
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
 from sepnet.training.randomness import derive_seed
@@ -47,6 +48,8 @@ class Job:
     """Which of ``device`` and ``precision`` were left to the machine; see :meth:`RunConfig.identity`."""
     keeps_size: bool = False
     """Whether the recipe's first images would be smaller ones, and the network does not take them."""
+    loggers: tuple[str, ...] = ()
+    """Where else the figures of each epoch go; see :mod:`sepnet.training.loggers`."""
 
 
 def prepare(
@@ -58,6 +61,7 @@ def prepare(
     device: str | torch.device = "auto",
     precision: str = "auto",
     validation: str = "test",
+    loggers: Sequence[str] = (),
     **overrides: Any,
 ) -> Job:
     """Resolve names and ``auto`` values; ``overrides`` replace fields of the recipe where they are not None.
@@ -68,6 +72,7 @@ def prepare(
     """
     require_validation(validation)
     require_seed(seed)
+    require_loggers(loggers)
     native()  # raises where the environment names kernels that there are none of, before anything is made
     auto = frozenset(name for name, value in (("device", device), ("precision", precision)) if value == "auto")
     device = resolve_device(device)
@@ -103,7 +108,9 @@ def prepare(
         initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
         recipe=fitting,
     )
-    return Job(config=config, dataset=dataset, network=network, auto=auto, keeps_size=fitting != chosen)
+    return Job(
+        config=config, dataset=dataset, network=network, auto=auto, keeps_size=fitting != chosen, loggers=tuple(loggers)
+    )
 
 
 def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
@@ -119,14 +126,16 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
             run.extend(epochs)
         if run.finished:
             notice(f"run {run.path} is finished; more epochs would go on with it")
-            return _trained(job, run)
+            with open_loggers(job.loggers, run):
+                return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
             describe(run, model, anew=True)
         if job.keeps_size:
             notice(f"{run.config.network} takes no smaller images: all have their own size from the start")
-        trainer = Trainer(model, job.dataset, run)
-        trainer.fit()
+        with open_loggers(job.loggers, run) as log:
+            trainer = Trainer(model, job.dataset, run, log=log)
+            trainer.fit()
     if trainer.average:
         model.load_state_dict(trainer.average.model.state_dict())
     return model.eval()
@@ -240,8 +249,9 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
     elif run.finished:
         notice(f"reusing the finished run {run.path}")
         run.network = job.network
-        if isinstance(job.network, nn.Module):
-            _trained(job, run)
+        with open_loggers(job.loggers, run):
+            if isinstance(job.network, nn.Module):
+                _trained(job, run)
         return run
     else:
         notice(f"resuming the unfinished run {run.path} after epoch {len(run.history)}")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from sepnet import html
 from sepnet.errors import SepnetError
 from sepnet.notices import notice, printable
 from sepnet.runs import Run, run_folders
 from sepnet.training.history import best
+from sepnet.training.recipe import VALIDATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,24 @@ def to_text(rows: Sequence[RunRow]) -> str:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
+    )
+
+
+def to_html(run: Run) -> str:
+    """Return one run as a small table and the curve of its accuracy."""
+    config, columns = run.config, run.columns
+    scores, images = columns["val_accuracy"], VALIDATIONS[config.validation]
+    rows = [
+        ("network", config.network),
+        ("data", config.data),
+        ("recipe", f"{config.recipe.name}, seed {config.seed}, {config.precision}"),
+        ("epochs", f"{len(scores)} of {config.recipe.epochs}, in {sum(columns['seconds']):,.0f} s"),
+        (f"accuracy, {images}", f"{100 * scores[-1]:.2f} %, best {100 * max(scores):.2f} %" if scores else "–"),
+    ]
+    curves = {"validation": columns["val_accuracy"], "training": columns["accuracy"]}
+    return html.table(("", ""), rows, caption=str(run.path), words=2) + html.curves(
+        {name: [100 * share for share in shares] for name, shares in curves.items()},
+        title=f"Accuracy in per cent after each epoch, {images}, and while training",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sepnet import environment, html
+from sepnet import environment
 from sepnet.anatomy import Anatomy
 from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
@@ -24,7 +24,6 @@ from sepnet.settings import parse_json
 from sepnet.tensors import pack_tensors, unpack_tensors
 from sepnet.training import checkpoint
 from sepnet.training.history import Epoch, from_csv, to_columns, to_csv, to_log
-from sepnet.training.recipe import VALIDATIONS
 
 __all__ = ["Run", "RunConfig", "numbered"]
 
@@ -35,6 +34,7 @@ HISTORY = "history.csv"
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "weights.safetensors"
 LOGITS = "logits.safetensors"
+TENSORBOARD = "tensorboard"
 RESULT = "result.json"
 ANATOMY = "anatomy.json"
 DEFINITION = "definition.py"
@@ -42,7 +42,6 @@ FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT,
 """All that a run's folder holds of its own, beside the manifest that seals a finished one."""
 OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION)
 """What may be deleted: the first serves to train more epochs, the others are made anew."""
-CURVES = {"validation": "val_accuracy", "training": "accuracy"}
 SEALED_BY = "sealed_by"
 """The key of a result that says that its run is finished when it has a manifest, and not before."""
 
@@ -68,20 +67,9 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the table and the curve that a notebook shows."""
-        config, columns = self.config, self.columns
-        scores, images = columns["val_accuracy"], VALIDATIONS[config.validation]
-        accuracy = f"{100 * scores[-1]:.2f} %, best {100 * max(scores):.2f} %" if scores else "–"
-        rows = [
-            ("network", config.network),
-            ("data", config.data),
-            ("recipe", f"{config.recipe.name}, seed {config.seed}, {config.precision}"),
-            ("epochs", f"{len(scores)} of {config.recipe.epochs}, in {sum(columns['seconds']):,.0f} s"),
-            (f"accuracy, {images}", accuracy),
-        ]
-        curves = {name: [100 * share for share in columns[key]] for name, key in CURVES.items()}
-        return html.table(("", ""), rows, caption=str(self.path), words=2) + html.curves(
-            curves, title=f"Accuracy in per cent after each epoch, {images}, and while training"
-        )
+        from sepnet.run_list import to_html
+
+        return to_html(self)
 
     @staticmethod
     def create(out: Path, name: str, config: RunConfig) -> "Run":
@@ -262,6 +250,11 @@ class Run:
     def checkpoint_path(self) -> Path:
         """Where the resumable state lies."""
         return self.path / CHECKPOINT
+
+    @property
+    def tensorboard_path(self) -> Path:
+        """The folder of TensorBoard's event files, where they are wanted."""
+        return self.path / TENSORBOARD
 
     def read_checkpoint(self) -> bytes | None:
         """Return the resumable state, or None before the first."""

@@ -27,9 +27,11 @@ from sepnet.cli.train import (
     RECIPES,
     DataOption,
     DeviceOption,
+    MLflowOption,
     OutOption,
     PrecisionOption,
     SettingsOption,
+    TensorBoardOption,
     ValidationOption,
 )
 
@@ -86,6 +88,8 @@ def command(
     out: OutOption = Path("runs"),
     report: Annotated[bool, typer.Option(help="Also write a report: README, pictures, notebook.")] = True,
     trust: TrustOption = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = False,
     fail_unless_better: Annotated[
         bool,
         typer.Option(
@@ -132,6 +136,8 @@ def command(
             rules=rules,
             out=out,
             trust=trust,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
         )
     if form is TextOrJson.text:
         print_text(comparison)

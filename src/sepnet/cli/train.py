@@ -55,6 +55,22 @@ SettingsOption = Annotated[
         autocompletion=complete_fields,
     ),
 ]
+TensorBoardOption = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard",
+        help="Also write each epoch's figures as TensorBoard's files, into the run's folder; needs "
+        "pip install 'sepnet[tensorboard]'.",
+    ),
+]
+MLflowOption = Annotated[
+    bool,
+    typer.Option(
+        "--mlflow",
+        help="Also write each epoch's figures to MLflow, where $MLFLOW_TRACKING_URI says; needs "
+        "pip install 'sepnet[mlflow]'.",
+    ),
+]
 OutOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of runs.")]
 
 
@@ -104,6 +120,8 @@ def command(
         bool,
         typer.Option("--reuse", help="Reuse a run of exactly this configuration under --out, if there is one."),
     ] = False,
+    tensorboard: TensorBoardOption = False,
+    mlflow: MLflowOption = False,
     form: FormatOption = TextOrJson.text,
 ) -> None:
     """Train a network on a dataset by a recipe into a run folder.
@@ -139,6 +157,8 @@ def command(
             out=out,
             resume=resume,
             reuse=reuse,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
         )
     result = run.result
     if form is TextOrJson.json:

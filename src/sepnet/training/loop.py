@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,12 @@ class Trainer:
     was broken off anywhere goes on exactly as an undisturbed one.
     """
 
-    def __init__(self, model: nn.Module, dataset: Dataset, run: Run) -> None:
+    def __init__(
+        self, model: nn.Module, dataset: Dataset, run: Run, *, log: Callable[[Epoch], None] | None = None
+    ) -> None:
         self.run = run
+        self.log = log
+        """Is called with each epoch that is done and saved."""
         self.recipe = run.config.recipe
         self.device = torch.device(run.config.device)
         self.model, layout = lay_out(model, dataset.image_shape, self.device)
@@ -147,6 +152,8 @@ class Trainer:
         self._save()
         self.run.write_history(self.state.history)
         self.progress.epoch(epoch)
+        if self.log:
+            self.log(epoch)
         return logits
 
     def _tally(self) -> None:
