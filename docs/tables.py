@@ -100,8 +100,7 @@ def speed_sentence(page: Path) -> str:
     faster = {network: figure(engines[1]["sepnet_is_faster"]["median"]) for network, engines in _speeds("speed")}
     return (
         f"On two cores with AVX-512 sepnet, in bf16, trains `published` {faster['published']} times and `champion` "
-        f"{faster['champion']} times as fast as\nPyTorch as it comes, in fp32. Any PyTorch training loop gets the same "
-        'kernels by one line:\n`model = torch.compile(model, backend="sepnet")`.'
+        f"{faster['champion']} times as fast as\nPyTorch as it comes, in fp32."
     )
 
 
