@@ -210,13 +210,14 @@ def read_graph(model: nn.Module, image_shape: Sequence[int], network: str) -> Gr
         image=next(value for value in inputs if value.sees_image),
         operations=builder.operations,
         result=_result(program, results),
-        tensors={
-            **program.constants,
-            **dict(model.named_parameters(remove_duplicate=False)),
-            **dict(model.named_buffers(remove_duplicate=False)),
-        },
+        tensors=program.constants | tensors_of(model),
         inputs=[value for value in inputs if value.name is not None],
     )
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a network by all of their names."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
 class _Builder:

@@ -27,7 +27,7 @@ def arithmetic(build: Builder, op: Operation) -> Held:
     if op.name == "rsub":
         first, second = second, first
     if isinstance(first, Held) and isinstance(second, Held):
-        first, second = _aligned(build, build.settle(first), build.settle(second), op.shape[1:])
+        first, second = _aligned(build, first, second, op.shape[1:])
         index = None if first.shape != second.shape else first.index
         return build.layer(MERGES[kind], [first, second], op.shape[1:], index=index)
     reverse = isinstance(second, Held)
@@ -50,7 +50,7 @@ def concat(build: Builder, op: Operation) -> Held:
         raise Inexpressible("it joins tensors that do not depend on the image, or joins the batch")
     shape = op.shape[1:]
     if len(parts) == 1:
-        return build.settle(parts[0])
+        return parts[0]
     if len(shape) == 1:
         parts, orders = zip(*map(build.by_channel, parts), strict=True)
         starts = np.cumsum([0, *map(len, orders)])
@@ -89,7 +89,6 @@ def _rescale(build: Builder, kind: str, value: Held, numbers: Any, *, reverse: b
 
 def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a parameter or buffer that holds a number for each channel, or one."""
-    value = build.settle(value)
     try:
         spread = np.broadcast_to(constant.array, (1, *value.shape)).reshape(-1)[value.index]
     except ValueError:

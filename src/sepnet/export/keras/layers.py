@@ -110,7 +110,7 @@ def group_norm(build: Builder, op: Operation) -> Held:
 
 def layer_norm(build: Builder, op: Operation) -> Held:
     """Add layer norm, over the last dimension or over all."""
-    count, value = len(op["normalized_shape"]), build.settle(op.input)
+    count, value = len(op["normalized_shape"]), op.input
     if count == len(value.shape):
         axes = list(range(1, value.index.ndim + 1))
         return _norm(build, op, "LayerNormalization", value, {"axis": -1 if axes == [1] else axes}, value.index)

@@ -1,26 +1,20 @@
 """From a network to the Keras layers that compute the same."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
-from sepnet.anatomy.graph import Graph, Value
-from sepnet.anatomy.operators import ARITHMETIC
+from sepnet.anatomy.field_rules import pointwise
+from sepnet.anatomy.graph import Value, tensors_of
 from sepnet.anatomy.steps import Step, place_of
 from sepnet.anatomy.trace import Reading, read
 from sepnet.errors import SepnetError
 from sepnet.export.keras import arithmetic, layers, views, windows
 from sepnet.export.keras.builder import Builder, Handler, KerasLayer
 from sepnet.export.keras.tensor import Constant, Held, Inexpressible
-
-CONSTANT_VIEWS = {
-    *("view", "reshape", "unsqueeze", "squeeze", "flatten", "contiguous", "expand", "slice", "select"),
-    *("detach", "alias", "lift_fresh_copy"),
-}
-BROADCASTING = {*" ".join(ARITHMETIC.values()).split(), "expand", "expand_as"}
 
 TRANSLATORS: dict[str, Handler] = {
     handler.__name__: handler
@@ -103,26 +97,25 @@ def plan(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: st
 class _Planner:
     def __init__(self, model: nn.Module, reading: Reading) -> None:
         self.graph, self.steps = reading.graph, reading.steps
-        self.build = Builder(_image(self.graph), {pair.depthwise for pair in reading.pairs if not pair.between})
-        self.values: dict[Value, Held] = {self.graph.image: self.build.image_value}
-        self.network = reading.graph.network
-        self.tensors: dict[str, Tensor] = {
-            **dict(model.named_parameters(remove_duplicate=False)),
-            **dict(model.named_buffers(remove_duplicate=False)),
-        }
+        strict = {pair.pointwise: pair.depthwise for pair in reading.pairs if not pair.between}
+        self.build = Builder(self.graph.image.shape[1:], strict)
+        self.values: dict[Value, Held] = {self.graph.image: self.build.held[0]}
+        self.tensors = {name: one for name, one in tensors_of(model).items() if one.is_floating_point()}
+        self.refusal = f"network '{reading.graph.network}' cannot be written in Keras: "
 
     def plan(self) -> KerasPlan:
-        for step in self.steps:
-            self.build.operation, self.build.field = step.operation, step.field
-            try:
-                self._require_whole(step)
+        try:
+            for step in self.steps:
+                self.build.operation, self.build.field = step.operation, step.field
+                if step.operator.field is not pointwise:
+                    self._require_whole(step.operation.images)
                 found = self._translate(step)
                 self._require_placed(step)
-            except Inexpressible as error:
-                raise SepnetError(self._complaint(error, step)) from error
-            results = found if isinstance(found, tuple) else (found,)
-            self.values.update(zip(step.operation.results, results, strict=False))
-        return self._finish()
+                results = found if isinstance(found, tuple) else (found,)
+                self.values.update(zip(step.operation.results, results, strict=False))
+            return self._finish()
+        except Inexpressible as error:
+            raise SepnetError(f"{self.refusal}{place_of(self.build.operation)}: {error}; {error.advice}") from error
 
     def _translate(self, step: Step) -> Any:
         op, keras = step.operation, step.operator.keras
@@ -136,82 +129,67 @@ class _Planner:
         return layers.pointwise(self.build, given, keras)
 
     def _argument(self, value: Value) -> Any:
-        """Return a tensor of the image, a parameter or buffer, or what else does not depend on the image."""
+        """Return a tensor of the image, a parameter or buffer, or ``...`` for what is computed from these."""
         if value.sees_image:
             if value not in self.values:
                 raise Inexpressible("it uses the places of maxima", "leave return_indices out")
             return self.values[value]
-        if value.name is not None:
-            tensor = self.graph.tensors[value.name]
-            return Constant(tensor, tensor)
         op = value.operation
-        assert op is not None
-        source = self._argument(op.inputs[0]) if op.name in CONSTANT_VIEWS else None
+        if op is None:
+            tensor = self.graph.tensors[str(value.name)]
+            return Constant(tensor, tensor)
+        source = self._argument(op.inputs[0]) if op.views is not None or op.name == "lift_fresh_copy" else None
         if not isinstance(source, Constant):
-            return _Computed()
+            return ...
         tensors = {op.inputs[0]: source.tensor}
         op.run(tensors)
         return replace(source, tensor=tensors[value])
 
     def _finish(self) -> KerasPlan:
         result = self.graph.result
-        value = self.values.get(result) if isinstance(result, Value) else None
-        if value is None:
-            raise SepnetError(self._refusal("it gives several tensors, or none that sees the image: expected one"))
-        try:
-            value = self.build.natural(value)
-        except Inexpressible as error:
-            raise SepnetError(self._complaint(error, self.steps[-1])) from error
-        needed = _needed(self.build.layers, value.number)
+        if not isinstance(result, Value) or result not in self.values:
+            raise SepnetError(f"{self.refusal}it gives several tensors, or none that sees the image: expected one")
+        self._require_whole([result])
+        value = self.build.natural(self.values[result])
+        needed = self._shared(value.number)
         if not needed:
-            raise SepnetError(self._refusal("it leaves its image as it is: expected at least one layer"))
-        channels, height, width = _image(self.graph)
-        found = KerasPlan(
-            network=self.network,
-            image=(height, width, channels),
-            layers=tuple(needed),
-            output=value.number,
-            left_out=0,
-        )
-        every = {id(tensor): tensor for tensor in self.tensors.values() if tensor.is_floating_point()}
-        total = sum(tensor.numel() for tensor in every.values() if id(tensor) not in self.build.written)
+            raise SepnetError(f"{self.refusal}it leaves its image as it is: expected at least one layer")
+        channels, height, width = self.graph.image.shape[1:]
+        network, image = self.graph.network, (height, width, channels)
+        found = KerasPlan(network=network, image=image, layers=tuple(needed), output=value.number, left_out=0)
+        every = {id(tensor): tensor.numel() for tensor in self.tensors.values()}
+        total = sum(count for tensor, count in every.items() if tensor not in self.build.written)
         return replace(found, left_out=total - found.parameters)
 
-    def _refusal(self, reason: str) -> str:
-        return f"network '{self.network}' cannot be written in Keras: {reason}"
+    def _shared(self, output: int) -> list[KerasLayer]:
+        """Return the layers on which the output depends, those of the same weights as calls of one layer."""
+        wanted = {output}
+        needed: list[KerasLayer] = []
+        for layer in reversed(self.build.layers):
+            if layer.output in wanted:
+                wanted.update(layer.inputs)
+                needed.insert(0, layer)
+        first: dict[int, KerasLayer] = {}
+        for place, layer in enumerate(needed):
+            owners = [first.setdefault(id(source), layer) for source in layer.sources]
+            if any(owner is not owners[0] or not owner.is_like(layer) for owner in owners):
+                self.build.operation = layer.operation
+                raise Inexpressible(
+                    "it shares weights with a layer of other settings, which Keras's layers cannot",
+                    "give it weights of its own",
+                )
+            needed[place] = replace(layer, identity=owners[0].identity if owners else layer.identity)
+        return needed
 
-    def _complaint(self, error: Inexpressible, step: Step) -> str:
-        return self._refusal(f"{place_of(step.operation)}: {error}; {error.advice}")
-
-    def _require_whole(self, step: Step) -> None:
+    def _require_whole(self, values: Iterable[Value]) -> None:
         """Refuse a value that PyTorch expanded where no other tensor broadcasts it."""
-        for value in step.operation.images:
+        for value in values:
             held = self.values.get(value)
-            if held is not None and (1, *held.shape) != value.shape and step.operation.name not in BROADCASTING:
+            if held is not None and (1, *held.shape) != value.shape:
                 raise Inexpressible("it works on values that were expanded, which Keras has no layer for")
 
     def _require_placed(self, step: Step) -> None:
         """Refuse a layer some of whose tensors would be lost, as those of a weight norm."""
         for name in step.operation.tensors:
-            tensor = self.tensors.get(name)
-            if tensor is not None and tensor.is_floating_point() and id(tensor) not in self.build.placed:
+            if name in self.tensors and id(self.tensors[name]) not in self.build.placed:
                 raise Inexpressible(f"its tensor '{name.rpartition('.')[2]}' has no place in a Keras layer")
-
-
-def _image(graph: Graph) -> tuple[int, int, int]:
-    _, channels, height, width = graph.image.shape
-    return channels, height, width
-
-
-class _Computed:
-    """A tensor computed apart from the image."""
-
-
-def _needed(layers: list[KerasLayer], output: int) -> list[KerasLayer]:
-    """Return the layers on which the output depends."""
-    wanted, kept = {output}, []
-    for layer in reversed(layers):
-        if layer.output in wanted:
-            wanted.update(layer.inputs)
-            kept.append(layer)
-    return kept[::-1]

@@ -43,36 +43,17 @@ class Held:
     shape of the Keras tensor, without the batch: it gives, for each of its places, the place in the flattened
     PyTorch tensor. An image is channels last in Keras, so its ``index`` is :func:`channels_last`; once flattened,
     ``index`` is the permutation by which the weights of a dense layer have to follow. ``field`` is the receptive
-    field. ``waiting`` is what the next layer may take into itself: zeros around the image, or the depthwise half
-    of a pair; until then ``number`` is of no use.
+    field.
     """
 
     number: int
     shape: tuple[int, ...]
     index: Array
     field: tuple[int, int]
-    waiting: "Padding | Depthwise | None" = None
 
     def viewed(self, picked: Array) -> "Held":
         """Return the value in which place ``i`` holds what the flattened place ``picked[i]`` held."""
         return replace(self, shape=picked.shape, index=places_in(picked, prod(self.shape))[self.index])
-
-
-@dataclass(frozen=True, eq=False)
-class Padding:
-    """Zeros around the height and the width of ``base``."""
-
-    base: Held
-    zeros: Sides
-
-
-@dataclass(frozen=True, eq=False)
-class Depthwise:
-    """A depthwise convolution of ``base``: Keras's settings and weights."""
-
-    base: Held
-    settings: dict[str, Any]
-    weights: "list[Weight]"
 
 
 @dataclass(frozen=True, eq=False)

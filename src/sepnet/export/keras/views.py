@@ -24,9 +24,9 @@ def unchanged(_: Builder, op: Operation) -> Any:
     return op.input
 
 
-def expand(build: Builder, op: Operation) -> Held:
+def expand(_: Builder, op: Operation) -> Any:
     """Pass a value on: Keras broadcasts by itself where two tensors meet."""
-    return build.settle(op.input)
+    return op.input
 
 
 def reshape(build: Builder, op: Operation) -> tuple[Held, ...]:
@@ -52,7 +52,7 @@ def pick(build: Builder, op: Operation) -> tuple[Held, ...]:
 
 def move(build: Builder, op: Operation) -> tuple[Held, ...]:
     """Take some or all values in another order: the operator tells which when it is given the numbers of the places."""
-    value = build.settle(op.input)
+    value = op.input
     found = build.operation.on(torch.from_numpy(plain(value.shape).copy())[None])
     return tuple(take(build, value, places[0].numpy()) for places in found)
 
@@ -82,7 +82,7 @@ def _short(one: slice, size: int) -> slice:
 
 def pad(build: Builder, op: Operation) -> Held:
     """Note zeros around an image for the next convolution; add any other padding, and cut where it is negative."""
-    value, widths, filling = build.settle(op.input), op["pad"], float(op["value"] or 0)
+    value, widths, filling = op.input, op["pad"], float(op["value"] or 0)
     sides = [*zip(widths[::2], widths[1::2], strict=True)][::-1]
     sides = [(0, 0)] * (len(value.shape) - len(sides)) + sides
     if len(sides) > len(value.shape):
@@ -107,7 +107,7 @@ def reduction(build: Builder, op: Operation) -> Held:
     """Add a reduction over dimensions; the mean over the image is a pooling layer."""
     if op["dim"] in (None, []) or op.name not in REDUCTIONS:
         raise Inexpressible("Keras has no layer for this reduction", "use mean, sum, amax or amin over dimensions")
-    value, gone = build.settle(op.input), sorted(dim - 1 for dim in dims_of(build.operation))
+    value, gone = op.input, sorted(dim - 1 for dim in dims_of(build.operation))
     if gone[0] < 0:
         raise Inexpressible("it reduces the batch", "reduce dimensions after the first")
     if gone == [1, 2] and len(value.shape) == 3 and op.name in ("mean", "amax"):

@@ -8,7 +8,7 @@ import numpy as np
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.windows import Window, windows
 from sepnet.export.keras.builder import Builder
-from sepnet.export.keras.tensor import Depthwise, Held, Inexpressible, Padding, Sides, Weight
+from sepnet.export.keras.tensor import Held, Inexpressible, Sides, Weight, natural
 
 
 def convolution(build: Builder, op: Operation) -> Held:
@@ -17,12 +17,15 @@ def convolution(build: Builder, op: Operation) -> Held:
     assert kernel is not None
     if kernel.tensor.ndim != 4:
         raise Inexpressible("it does not slide over height and width", "use a two-dimensional convolution")
-    value, half, shape, filters = op.input, op.input.waiting, op.shape[1:], len(kernel.tensor)
+    value, shape, filters = op.input, op.shape[1:], len(kernel.tensor)
     weights = [Weight(kernel.source, kernel.array.transpose(2, 3, 1, 0)), *biases]
     biased: dict[str, Any] = {"use_bias": bool(biases)}
-    if isinstance(half, Depthwise) and half.weights[0].source.requires_grad == kernel.source.requires_grad:
+    half = build.before(value, "DepthwiseConv2D")
+    paired = half is not None and build.pairs.get(build.operation) is half.operation and "use_bias" in half.settings
+    if half and paired and half.sources[0].requires_grad == kernel.source.requires_grad:
         settings = {"filters": filters, **half.settings, **biased}
-        return build.layer("SeparableConv2D", [half.base], shape, [*half.weights, *weights], **settings)
+        depthwise = Weight(half.sources[0], half.weights[0])
+        return build.layer("SeparableConv2D", [build.held[half.inputs[0]]], shape, [depthwise, *weights], **settings)
     base, found = _over(build, value)
     sides, strides, dilation = [tuple(column) for column in zip(*found, strict=True)][2:5]
     if max(strides) > 1 and max(dilation) > 1:
@@ -33,13 +36,12 @@ def convolution(build: Builder, op: Operation) -> Held:
     base, padding = _placed(build, base, found, 0.0)
     settings = {"kernel_size": sides, "strides": strides, "padding": padding, "dilation_rate": dilation}
     inputs, groups = base.shape[0], int(op["groups"])
-    if groups != inputs or (groups == 1 and not build.begins_pair) or strides[0] != strides[1]:
+    alone = groups == inputs and (groups > 1 or build.operation in build.pairs.values())
+    if not alone or strides[0] != strides[1]:
         return build.layer("Conv2D", [base], shape, weights, filters=filters, **settings, groups=groups, **biased)
     weights = [Weight(kernel.source, kernel.array.reshape(inputs, -1, *sides).transpose(2, 3, 0, 1)), *biases]
-    settings = {**settings, "depth_multiplier": filters // inputs, **biased}
-    depthwise = build.wait(base, shape, Depthwise(base, settings, weights))
-    build.placed.add(id(kernel.source))
-    return depthwise if build.begins_pair and not biases else build.settle(depthwise)
+    settings |= {"depth_multiplier": filters // inputs, **biased}
+    return build.layer("DepthwiseConv2D", [base], shape, weights, **settings)
 
 
 def max_pool(build: Builder, op: Operation) -> Held:
@@ -62,7 +64,7 @@ def average_pool(build: Builder, op: Operation) -> Held:
     counted = bool(op["count_include_pad"]) and any(window.before for window in found)
     zeros_count = counted and all(window.reach <= window.after for window in found)
     if padding != "valid" and (divisor or zeros_count):
-        base, padding = build.settle(zeros_around(build, base, _around(found))), "valid"
+        base, padding = zeros_around(build, base, _around(found)), "valid"
     elif padding is None or (padding == "same" and (counted or not _agreed(found))):
         raise Inexpressible(
             "its windows reach over the edge and divide by a count that Keras does not",
@@ -88,25 +90,29 @@ def whole_image(build: Builder, value: Held, kind: str, shape: tuple[int, ...]) 
 
 
 def zeros_around(build: Builder, value: Held, zeros: Sides) -> Held:
-    """Return an image with zeros around it that the next convolution may take over."""
-    shape = tuple(size + sum(sides) for size, sides in zip(value.shape, ((0, 0), *zeros), strict=True))
-    return build.wait(value, shape, Padding(value, zeros), value.field)
+    """Add zeros around an image, which a convolution may take over."""
+    rows, columns = zeros
+    shape = (value.shape[0], value.shape[1] + sum(rows), value.shape[2] + sum(columns))
+    short = (rows[0], columns[0]) if rows[0] == rows[1] and columns[0] == columns[1] else zeros
+    return build.once("ZeroPadding2D", value, shape, natural(shape), padding=short)
 
 
 def pad_by(build: Builder, value: Held, sides: Sides, **settings: Any) -> Held:
     """Add ``keras.ops.pad``: positions before and after each dimension but the batch."""
     shape = tuple(size + sum(pair) for size, pair in zip(value.shape, sides, strict=True))
     width = ((0, 0), *sides[1:], sides[0]) if len(sides) == 3 else ((0, 0), *sides)
-    return build.layer("ops.pad", [value], shape, field=value.field, pad_width=width, **settings)
+    return build.once("ops.pad", value, shape, natural(shape), pad_width=width, **settings)
 
 
 def _over(build: Builder, value: Held) -> tuple[Held, list[Window]]:
     """Return the image that a convolution works on, and its windows there, which take over zeros around the image."""
-    own = windows(build.operation)
-    if not isinstance(value.waiting, Padding):
-        return build.image(value), own
-    base = value.waiting.base
-    around = zip(own, base.shape[1:], value.waiting.zeros, strict=True)
+    value, own = build.image(value), windows(build.operation)
+    padding = build.before(value, "ZeroPadding2D")
+    if padding is None:
+        return value, own
+    base = build.held[padding.inputs[0]]
+    zeros = [(side, side) if isinstance(side, int) else side for side in padding.settings["padding"]]
+    around = zip(own, base.shape[1:], zeros, strict=True)
     return base, [one._replace(size=n, before=one.before + b, after=one.after + a) for one, n, (b, a) in around]
 
 
@@ -117,7 +123,7 @@ def _placed(build: Builder, base: Held, found: list[Window], filling: float) -> 
         return base, padding
     if filling:
         return pad_by(build, base, ((0, 0), *_around(found)), constant_values=filling), "valid"
-    return build.settle(zeros_around(build, base, _around(found))), "valid"
+    return zeros_around(build, base, _around(found)), "valid"
 
 
 def _around(found: list[Window]) -> Sides:
