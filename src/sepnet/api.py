@@ -13,7 +13,7 @@ from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
 from sepnet.comparison import Comparison, Contestant
 from sepnet.comparison import compare as compare_contestants
-from sepnet.data import Dataset, Split
+from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS, build
 from sepnet.rules import Report, Rules, load_rules
@@ -24,6 +24,7 @@ from sepnet.training.recipe import Recipe, require_fields
 from sepnet.verdict import judge
 
 if TYPE_CHECKING:
+    from sepnet.data.findings import DataReport
     from sepnet.export.artifacts import Score
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Split",
     "bench",
     "check",
+    "check_data",
     "compare",
     "effective_receptive_field",
     "evaluate",
@@ -269,6 +271,38 @@ def load_data(
         split_seed=split_seed,
         skip_broken=skip_broken,
     )
+
+
+def check_data(
+    data: str | Path | Dataset,
+    *,
+    by: str | Path | Run | None = None,
+    out: str | Path | None = None,
+    trust: bool = False,
+    **options: Any,
+) -> "DataReport":
+    """Look through a dataset before training on it, and return what was found.
+
+    Args:
+        data: as for :func:`load_data`, or a dataset.
+        by: a trained run of the same classes: labels that its network confidently disagrees with are named.
+        out: a folder for ``findings.json`` and pictures of each finding's worst cases.
+        trust: as for :func:`load`.
+        options: of pictures, as for :func:`load_data`; broken files are named, not raised.
+
+    Raises:
+        SepnetError: nothing is there, or the run's classes are others.
+
+    """
+    from sepnet import data_check  # SciPy and Matplotlib, for this alone
+
+    size = options.get("image_size")
+    pictures = Pictures(path="", **{**options, "image_size": (size, size) if isinstance(size, int) else size})
+    run = None if by is None else trained.find_run(by)
+    report, items = data_check.check_data(data, pictures, run, trust=trust)
+    if out is not None:
+        data_check.write_check(report, items, Path(out))
+    return report
 
 
 def compare(

@@ -14,8 +14,12 @@ from sepnet.cli.options import (
     SplitSeedOption,
     TestShareOption,
     TextOrJson,
+    TrustOption,
+    only_results,
     opened,
+    picture_options,
     print_json,
+    print_text,
 )
 from sepnet.notices import printable
 
@@ -65,6 +69,50 @@ def verify(name: NameArgument, form: FormatOption = TextOrJson.text) -> int:
         for row in rows:
             print(f"{'ok ' if row.ok else 'BAD'} {row.expected} {row.file}" + ("" if row.ok else f" is {row.found}"))
     return 0 if all(row.ok for row in rows) else 1
+
+
+@app.command("check")
+def check(
+    name: DataArgument,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="A trained run, to find labels that its network confidently disagrees with."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write pictures of the classes and of each finding's worst cases."),
+    ] = None,
+    image_size: PictureSizeOption = None,
+    channels: PictureChannelsOption = None,
+    group_by: GroupByOption = None,
+    test_share: TestShareOption = None,
+    split_seed: SplitSeedOption = None,
+    trust: TrustOption = False,
+    form: FormatOption = TextOrJson.text,
+) -> int:
+    """Look through a dataset before training on it; exit 0, or 1 if something makes results wrong.
+
+    That is files that cannot be read, classes that lack in a split, the same or nearly the same image in both splits
+    or under two labels. Notes are of duplicates within a split, of unequal classes, of pictures that are cropped or
+    enlarged a lot and, with --by, of doubtful labels. Near duplicates are found by a perceptual hash, and confirmed
+    by their pixels.
+    """
+    from sepnet import api
+
+    options = picture_options(
+        image_size,
+        channels=channels,
+        group_by=group_by,
+        test_share=test_share,
+        split_seed=split_seed,
+    )
+    with only_results():
+        report = api.check_data(name, by=by, out=out, trust=trust, **options)
+    if form is TextOrJson.json:
+        print_json(report.to_dict())
+    else:
+        print_text(report)
+    return 0 if report.sound else 1
 
 
 @app.command("show")

@@ -70,13 +70,17 @@ SkipBrokenOption = Annotated[
 ]
 
 
+def picture_options(size: str | None, **options: Any) -> dict[str, Any]:
+    """Return the options of pictures that are given."""
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    return given if size is None else {**given, "image_size": image_shape(size, 1)[1:]}
+
+
 def opened(data: str | None, size: str | None, **options: Any) -> Any:
     """Return a dataset of pictures where options of it, or its path, are given; else ``data`` as it is."""
     from sepnet import data as datasets
 
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    if size is not None:
-        given["image_size"] = image_shape(size, 1)[1:]
+    given = picture_options(size, **options)
     if data is None and given:
         flag = next(iter(given)).replace("_", "-")
         raise SepnetError(f"--{flag} is for pictures of your own: name their folder with --data")

@@ -56,11 +56,11 @@ def load(pictures: Pictures) -> Dataset:
         raise SepnetError(f"'{error.filename or path}' cannot be read: {error.strerror or error}") from error
 
 
-def read(pictures: Pictures) -> Read:
-    """Return a folder's pictures, broken ones among them."""
+def read(pictures: Pictures, *, otherwise: tuple[int, int] | None = None) -> Read:
+    """Return a folder's pictures, broken ones among them; ``otherwise`` is the size where several are found."""
     layout = find_layout(Path(pictures.path))
     found = inspect([file.path for file in layout.files])
-    shape = (pictures.channels, *_image_size(pictures, found))
+    shape = (pictures.channels, *_image_size(pictures, found, otherwise))
     decoded = decode([one for one in found if not one.error], shape)
     found = [replace(one, error=decoded.broken.get(one.sha256, one.error)) for one in found]
     places = [decoded.place[one.sha256] for one in found if not one.error]
@@ -70,13 +70,15 @@ def read(pictures: Pictures) -> Read:
     return Read(layout=layout, found=tuple(found), images=images)
 
 
-def _image_size(pictures: Pictures, found: Sequence[Inspected]) -> tuple[int, int]:
+def _image_size(pictures: Pictures, found: Sequence[Inspected], otherwise: tuple[int, int] | None) -> tuple[int, int]:
     if pictures.image_size is not None:
         height, width = pictures.image_size
         return height, width
     sizes = Counter(one.header.size for one in found if one.header is not None)
     if not sizes:
         raise SepnetError(f"'{pictures.path}' holds no picture that can be read{_named(found)}")
+    if len(sizes) > 1 and otherwise is not None:
+        return otherwise
     if len(sizes) > 1:
         smallest, largest = (f"{height}×{width}" for height, width in (min(sizes), max(sizes)))
         raise SepnetError(
@@ -91,6 +93,13 @@ def _split(found: Read, pictures: Pictures) -> Dataset:
     _refuse_broken(found, pictures)
     if layout.outside:
         notice(f"left out, as they are of no class: '{layout.outside[0]}'{_more(len(layout.outside))}")
+    labels, held, groups = assign(found, pictures)
+    return _to_dataset(pictures, layout.classes, found.images, labels, held, groups)
+
+
+def assign(found: Read, pictures: Pictures) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the label of each image ``(N,)``, whether it is a test image ``(N,)``, and its group ``(N,)``."""
+    layout = found.layout
     files = [file for file, one in zip(layout.files, found.found, strict=True) if not one.error]
     numbers = {name: number for number, name in enumerate(layout.classes)}
     labels = torch.tensor([numbers[file.label] for file in files], dtype=torch.int64)
@@ -101,7 +110,7 @@ def _split(found: Read, pictures: Pictures) -> Dataset:
             _require_apart(groups, held, [file.name for file in files])
     else:
         held = splitting.choose(labels, pictures.test_share, pictures.split_seed, groups)
-    return _to_dataset(pictures, layout.classes, found.images, labels, held, groups)
+    return labels, held, groups
 
 
 def _to_dataset(
