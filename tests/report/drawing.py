@@ -17,10 +17,13 @@ from torch import Tensor, nn
 import sepnet
 from sepnet import data
 from sepnet.anatomy import Anatomy
+from sepnet.data.findings import Case, Finding
 from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.report.mosaic import worst_cases
 from sepnet.report.pictures import (
     accuracy_curves,
     confusion_matrix,
+    dataset_mosaic,
     per_class_accuracy,
     receptive_field_growth,
     worst_mistakes,
@@ -88,6 +91,25 @@ def uneven(image_shape: tuple[int, int, int]) -> Anatomy:
     return sepnet.summary(nn.Sequential(*layers), image_shape=image_shape)
 
 
+def mosaic(classes: tuple[str, ...], shape: tuple[int, int, int] = (3, 32, 32)) -> Figure:
+    images = photographs(12 * len(classes), shape)
+    images = images.repeat(-(-12 * len(classes) // len(images)), 1, 1, 1)[: 12 * len(classes)]
+    labels = torch.arange(len(images)) % len(classes)
+    split = data.Split(images=images, labels=labels)
+    one = data.Split(images=images[: len(classes)], labels=torch.arange(len(classes)))
+    return dataset_mosaic(data.Dataset(name="наши", classes=classes, train=split, test=one))
+
+
+def cases() -> Figure:
+    groups = [(0, 1), (2, 3, 4, 5, 6), (7,)]
+    made = [
+        Case(files=tuple(f"{LONG}/train/猫/{i:04}.jpg" for i in group), detail="train cat; test dog", images=group)
+        for group in groups
+    ]
+    finding = Finding(kind="x", problem=True, summary="17 test images look the same " * 5, cases=tuple(made))
+    return worst_cases(finding, photographs(8))
+
+
 GREY = photographs(1, (1, 28, 48))[0]
 FOREIGN = ("猫", "Größe", "собака", "$\\nosuch$", "a\nb", "_under", "a class whose name is very long indeed")
 PICTURES: dict[str, Callable[[], Figure]] = {
@@ -124,6 +146,10 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "confusion of 100": lambda: confusion_matrix("b", evaluation(100)),
     "confusion, foreign": lambda: confusion_matrix("网络", evaluation(FOREIGN)),
     "no confusion": lambda: confusion_matrix("b", evaluation(5, strength=100)),
+    "data": lambda: mosaic(NAMES),
+    "data, foreign": lambda: mosaic(FOREIGN, (1, 40, 20)),
+    "data of 100 classes": lambda: mosaic(tuple(f"class number {place}" for place in range(100))),
+    "cases": cases,
     "mistakes": lambda: mistakes(NAMES),
     "mistakes, foreign": lambda: mistakes(FOREIGN, (1, 40, 20), LONG),
     "mistakes, large": lambda: mistakes(NAMES, (3, 300, 400), ""),

@@ -1,11 +1,13 @@
 """Pictures of a dataset: images of each class beside their number, and the worst cases of what a check found."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from rich.cells import cell_len
 from torch import Tensor
 
 from sepnet.data.dataset import Dataset
@@ -16,22 +18,26 @@ from sepnet.report.theme import DPI, SMALLEST, WIDTH, current, settle, theme
 
 MOST_CLASSES = 24
 """In a picture; of more, those of most and of fewest images are drawn."""
+MOST_IMAGES = 50
+"""Drawn of all classes: the file grows with them."""
 MOST_CASES, MOST_BESIDE = 10, 4
 ROW, GAP, MARGIN, TITLE = 0.56, 0.07, 0.13, 0.62
 """Height of a row of images, and the room between and around them, in inches."""
-NAMES, COUNTS = 1.55, 2.2
+NAMES, COUNTS = 1.55, 3.3
 """Width of class names and of counts, in inches."""
-LONGEST_CLASS, LONGEST_LINE = 17, 62
+LONGEST_CLASS, LONGEST_TITLE = 17, 74
 """In characters."""
+CHARACTER = 0.082
+"""Width of one in inches, in the smallest font."""
 
 
 def dataset_mosaic(dataset: Dataset, *, scored_on: str = "test images") -> Figure:
     """Draw training images of each class, the first ones, and how many training and validation images it has."""
     counts = [part.labels.bincount(minlength=len(dataset.classes)) for part in (dataset.train, dataset.test)]
     shown = _chosen(counts[0])
-    names = class_names(dataset.classes, LONGEST_CLASS)
+    names, most = class_names(dataset.classes, LONGEST_CLASS), max(2, MOST_IMAGES // len(shown))
     step = ROW + GAP
-    height = TITLE + MARGIN + step * len(shown) + 0.3
+    height = math.ceil((TITLE + MARGIN + step * len(shown) + 0.3) * DPI) / DPI
     with theme(current()) as palette:
         figure = Figure((WIDTH, height))
         title = f"{dataset.name if can_draw(dataset.name) else 'The data'}: images of each class"
@@ -44,14 +50,20 @@ def dataset_mosaic(dataset: Dataset, *, scored_on: str = "test images") -> Figur
             middle = (bottom + ROW / 2) / height
             figure.text(MARGIN / WIDTH, middle, names[label], va="center")
             members = torch.nonzero(dataset.train.labels == label).flatten()
-            _draw_strip(figure, dataset.train.images[members[:40]], NAMES, bottom, room)
+            _draw_strip(figure, dataset.train.images[members[:most]], NAMES, bottom, room)
         axes = figure.add_axes(
-            ((WIDTH - COUNTS + 0.15) / WIDTH, 0.3 / height, (COUNTS - 0.95) / WIDTH, step * len(shown) / height)
+            (
+                (WIDTH - COUNTS + 0.15) / WIDTH,
+                (MARGIN + 0.3 - GAP / 2) / height,
+                (COUNTS - 0.95) / WIDTH,
+                step * len(shown) / height,
+            )
         )
         places = np.arange(len(shown))
         for side, (part, name) in enumerate(zip(counts, ("training images", scored_on), strict=True)):
             values = part[shown].numpy()
-            axes.barh(places + 0.19 * (2 * side - 1), values, 0.34, color=palette.series[side], label=name)
+            colour = palette.series[side]
+            axes.barh(places + 0.19 * (2 * side - 1), values, 0.34, color=colour, edgecolor=colour, label=name)
             for place, value in zip(places, values.tolist(), strict=True):
                 axes.annotate(
                     f"{value:,}",
@@ -60,7 +72,7 @@ def dataset_mosaic(dataset: Dataset, *, scored_on: str = "test images") -> Figur
                     textcoords="offset points",
                     va="center",
                     fontsize=SMALLEST,
-                    color=palette.series[side],
+                    color=colour,
                 )
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_yticks([])
@@ -76,25 +88,26 @@ def worst_cases(finding: Finding, images: Tensor) -> Figure:
     tall = 0.8
     cases = [case for case in finding.cases if case.images][:MOST_CASES]
     step = tall + GAP
-    height = TITLE + MARGIN + step * len(cases)
-    wide = tall * images.shape[3] / images.shape[2]
+    height = math.ceil((TITLE + MARGIN + step * len(cases)) * DPI) / DPI
+    wide = _shown_size(images, tall, 3.6)[1] / DPI
     beside = min(MOST_BESIDE, int(3.6 / (wide + GAP)) or 1, max(len(case.images) for case in cases))
     left = MARGIN + beside * (wide + GAP) + 0.1
+    longest = int((WIDTH - left - MARGIN) / CHARACTER)
     with theme(current()) as palette:
         figure = Figure((WIDTH, height))
-        title = _cut(finding.summary, 95)
+        title = _cut(finding.summary, LONGEST_TITLE)
         figure.text(MARGIN / WIDTH, 1 - MARGIN / height, title, fontsize=11, fontweight="bold", va="top")
         for row, case in enumerate(cases):
             bottom = height - TITLE - step * (row + 1)
             _draw_strip(figure, images[list(case.images[:beside])], MARGIN, bottom, 3.6, tall)
-            lines = [_cut(file, LONGEST_LINE, tail=True) for file in case.files[:4]]
-            lines += [f"and {len(case.files) - 4} more"] if len(case.files) > 4 else []
-            for place, line in enumerate([*lines[:5], _cut(case.detail, LONGEST_LINE)][:6]):
+            lines = [_cut(file, longest, tail=True) for file in case.files[:3]]
+            lines += [f"and {len(case.files) - 3} more"] if len(case.files) > 3 else []
+            for place, line in enumerate([*lines, _cut(case.detail, longest)]):
                 figure.text(
                     left / WIDTH,
-                    (bottom + tall - 0.145 * place) / height,
-                    line if can_draw(line) else ascii(line),
-                    fontsize=SMALLEST - 1,
+                    (bottom + tall - 0.16 * place) / height,
+                    line,
+                    fontsize=SMALLEST,
                     va="top",
                     color=palette.text if place < len(lines) else palette.muted,
                 )
@@ -110,26 +123,37 @@ def _chosen(counts: Tensor) -> list[int]:
 
 
 def _draw_strip(figure: Figure, images: Tensor, left: float, bottom: float, room: float, tall: float = ROW) -> None:
-    """Draw as many images ``(N, C, H, W)`` beside each other as fit into ``room`` inches."""
-    wide = min(room, tall * images.shape[3] / images.shape[2])
-    width, height = figure.get_size_inches()
-    for place, image in enumerate(images[: max(1, int((room + GAP) / (wide + GAP)))]):
-        box = ((left + place * (wide + GAP)) / width, bottom / height, wide / width, tall / height)
-        axes = figure.add_axes(box)
-        axes.imshow(_at_most(to_pixels(image), round(tall * DPI)), interpolation="nearest")
+    """Draw as many images ``(N, C, H, W)`` beside each other as fit into ``room`` inches, each on whole pixels."""
+    high, wide = _shown_size(images, tall, room)
+    width, height = figure.get_size_inches() * DPI
+    x, y = round(left * DPI), round(bottom * DPI) + (round(tall * DPI) - high) // 2
+    for image in images[: max(1, int((room + GAP) * DPI / (wide + GAP * DPI)))]:
+        axes = figure.add_axes((x / width, y / height, wide / width, high / height))
+        axes.imshow(_at_most(to_pixels(image), high, wide), aspect="auto", interpolation="nearest")
         axes.set_axis_off()
+        x += wide + round(GAP * DPI)
 
 
-def _at_most(pixels: np.ndarray, side: int) -> np.ndarray:
+def _shown_size(images: Tensor, tall: float, room: float) -> tuple[int, int]:
+    """Return height and width of a drawn image in pixels: a multiple of its own, so that each pixel is a square."""
+    height, width = images.shape[2:]
+    scale = min(tall * DPI / height, room * DPI / width)
+    scale = int(scale) if scale >= 1 else scale
+    return max(1, int(scale * height)), max(1, int(scale * width))
+
+
+def _at_most(pixels: np.ndarray, high: int, wide: int) -> np.ndarray:
     image = Image.fromarray(pixels)
-    image.thumbnail((side, side))
-    return np.asarray(image)
+    return np.asarray(image if high > image.height else image.resize((wide, high), Image.Resampling.LANCZOS))
 
 
 def _cut(text: str, longest: int, *, tail: bool = False) -> str:
-    if len(text) <= longest:
-        return text
-    return f"…{text[1 - longest :]}" if tail else f"{text[: longest - 1]}…"
+    """Return the beginning or the end of a text, in at most so many columns, as characters the fonts have."""
+    text = text if can_draw(text) else ascii(text)[1:-1]
+    whole = text
+    while cell_len(text) > longest - (text != whole):
+        text = text[1:] if tail else text[:-1]
+    return text if text == whole else f"…{text}" if tail else f"{text}…"
 
 
 def pictures_of(findings: Sequence[Finding]) -> dict[str, Finding]:

@@ -48,7 +48,23 @@ def to_readme(contents: Contents, pictures: dict[str, str], *, folder: Path) -> 
         headline=headline(contents),
         commands=commands(contents, folder),
         best=best,
+        data=escape(_data(contents)),
     )
+
+
+def _data(contents: Contents) -> str:
+    """Return what the networks were trained and scored on, in words."""
+    config, dataset = contents.config, contents.dataset
+    channels, height, width = config.image_shape
+    text = f"{config.data}: {len(config.classes):,} classes, images {channels}×{height}×{width}"
+    if dataset is not None:
+        text += f", {len(dataset.train):,} for training and {len(dataset.test):,} {contents.images}"
+    if config.pictures is not None:
+        text += (
+            f"; pictures of '{config.pictures.path}', cropped about the centre and resized (Lanczos) where they are "
+            "of another size"
+        )
+    return text + "."
 
 
 def headline(contents: Contents) -> list[str]:

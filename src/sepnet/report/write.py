@@ -16,6 +16,7 @@ from sepnet.report.contents import Contents
 from sepnet.report.pictures import (
     accuracy_curves,
     confusion_matrix,
+    dataset_mosaic,
     per_class_accuracy,
     receptive_field_growth,
     worst_mistakes,
@@ -72,6 +73,10 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
             f"Which classes {one.label} takes for which",
         )
     if dataset is not None:
+        pictures["data"] = (
+            lambda: dataset_mosaic(dataset, scored_on=contents.images),
+            f"Training images of each class of {dataset.name}, and how many there are",
+        )
         anatomies = {one.label: one.anatomy for one in contenders}
         pictures["fields"] = (
             lambda: receptive_field_growth(dataset.test.images[0], anatomies),
