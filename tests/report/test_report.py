@@ -115,7 +115,7 @@ def test_every_picture_is_shown_in_both_themes_and_is_there(folder: Path) -> Non
     shown = re.findall(r'(?:src|srcset)="([^"]+)"', (report / "README.md").read_text())
     made = {path.name for path in report.glob("*.png")}
     assert set(shown) == made
-    assert len(shown) == len(made) == 2 * 7  # curves, fields, classes, and two each of confusion and mistakes
+    assert len(shown) == len(made) == 2 * 8  # curves, data, fields, classes, and two each of confusion and mistakes
     for name in made:
         with Image.open(report / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 5, f"{name} is blank"
