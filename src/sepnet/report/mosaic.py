@@ -21,7 +21,7 @@ MOST_CLASSES = 24
 MOST_IMAGES = 50
 """Drawn of all classes: the file grows with them."""
 MOST_CASES, MOST_BESIDE = 10, 4
-ROW, GAP, MARGIN, TITLE = 0.56, 0.07, 0.13, 0.62
+ROW, GAP, MARGIN, TITLE = 0.56, 0.07, 0.13, 0.76
 """Height of a row of images, and the room between and around them, in inches."""
 NAMES, COUNTS = 1.55, 3.3
 """Width of class names and of counts, in inches."""
