@@ -7,7 +7,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUILD = "src/sepnet/kernels/build.py"
+BUILD = "src/sepnet/backend/build.py"
 
 
 class KernelsHook(BuildHookInterface):
@@ -15,7 +15,7 @@ class KernelsHook(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile; a wheel that carries compiled kernels is of this platform, for any Python."""
-        spec = importlib.util.spec_from_file_location("sepnet_kernels_build", Path(self.root, BUILD))
+        spec = importlib.util.spec_from_file_location("sepnet_backend_build", Path(self.root, BUILD))
         assert spec is not None
         assert spec.loader is not None
         build = importlib.util.module_from_spec(spec)
@@ -26,4 +26,4 @@ class KernelsHook(BuildHookInterface):
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform}"
             for library in libraries:
-                build_data["force_include"][str(library)] = f"sepnet/kernels/compiled/{library.name}"
+                build_data["force_include"][str(library)] = f"sepnet/backend/compiled/{library.name}"

@@ -18,10 +18,10 @@ from torch.nn import functional
 from benchmarks.race import spread
 from benchmarks.record import at_least_one, context, described, finish, positive, save
 from benchmarks.tables import figure, markdown
+from sepnet.backend import keep_freed_memory
+from sepnet.backend.native import native
+from sepnet.backend.stage import Inputs, Params
 from sepnet.errors import SepnetError
-from sepnet.kernels import keep_freed_memory
-from sepnet.kernels.native import native
-from sepnet.kernels.stage import Form, Given, stage
 
 KERNELS = (3, 5, 7, 9)
 
@@ -43,7 +43,9 @@ def stock(x: Tensor, weight: Tensor) -> Tensor:
 def ours(x: Tensor, weight: Tensor) -> Tensor:
     """Convolve as :func:`stock` does, by sepnet's kernels."""
     padding = weight.shape[-1] // 2
-    return stage(Given(x, depthwise=weight), Form(padding=(padding, padding)))[0]
+    inputs, params = Inputs(x, depthwise=weight), Params(padding=(padding, padding))
+    y: Tensor = torch.ops.sepnet.stage(*inputs, *params, False, False, torch.is_grad_enabled())[0]
+    return y
 
 
 def engines() -> dict[str, Engine]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.turns import Engine, repeat, serve
-from sepnet.kernels import keep_freed_memory
+from sepnet.backend import keep_freed_memory
 from sepnet.networks import build
 
 VALIDATION_BATCH = 500  # as sepnet's

@@ -8,8 +8,8 @@ import torch
 
 import sepnet
 from benchmarks.turns import Engine, repeat, serve
+from sepnet.backend import describe, keep_freed_memory
 from sepnet.jobs import resolve_precision
-from sepnet.kernels import describe, keep_freed_memory
 from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.training.recipe import load_recipe
 
@@ -37,7 +37,7 @@ def prepare(job: dict[str, Any]) -> Engine:
             return images, run.history[-1].seconds
 
     versions = {"sepnet": sepnet.__version__, "torch": torch.__version__, "precision": precision}
-    versions["computed_by"] = describe(step.network, precision=step.precision)
+    versions["computed_by"] = describe(precision=step.precision)
     return Engine(versions, {"turn": lambda seconds: repeat(train_batch, seconds), "epoch": epoch})
 
 

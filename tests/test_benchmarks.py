@@ -5,35 +5,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import sepnet
 from benchmarks import (
-    clock,
     depthwise,
     engine_pytorch,
-    outline,
     scaling,
-    stages,
-    stages_pytorch,
-    stages_sepnet,
     training,
     wide,
 )
 from benchmarks.race import ROOT, Lane, Worker, jobs_for, ratios
 from benchmarks.tables import figure, markdown
 from sepnet.errors import SepnetError
-from sepnet.kernels.accelerate import Accelerated
-from sepnet.kernels.native import Pool, Stage
-from sepnet.networks import build
-from sepnet.networks.layers import SeparableConv2d
 from tests.cli_support import Captured, prepare
-from tests.kernels.support import needs_kernels
 
 SETTINGS: dict[str, Any] = {"batch_size": 16, "image_shape": (3, 32, 32), "classes": 10, "images": 40}
 
@@ -205,185 +193,3 @@ def test_the_wide_network_of_width_32_is_of_its_weight_class() -> None:
 def test_tables() -> None:
     assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | --: |\n| x | 1 |"
     assert [figure(value) for value in (None, 1234.56, 99.94, 1.234)] == ["–", "1,235", "99.9", "1.23"]
-
-
-STAGED = """
-import time
-
-import torch
-from torch import nn
-from torch import nn
-
-from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
-
-
-class Wait(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        time.sleep(0.2)
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, slope):
-        time.sleep(0.4)
-        return slope.clone()
-
-
-class Slow(nn.Module):
-    def forward(self, x):
-        return Wait.apply(x)
-
-
-def net():
-    return nn.Sequential(
-        *(SeparableConv2d(3, 16), nn.BatchNorm2d(16), nn.ReLU()),
-        *(SeparableConv2d(16, 16), nn.ReLU(), nn.BatchNorm2d(16), Slow()),
-        *(nn.MaxPool2d(2), nn.Dropout(0.1)),
-        *(GlobalAveragePool(), nn.Linear(16, 10)),
-    )
-
-
-def dense():
-    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
-"""
-
-
-@needs_kernels
-@pytest.mark.parametrize(("network", "count"), [("published", 15), ("champion", 13)])
-def test_the_stages_do_all_of_the_networks_multiplications(network: str, count: int) -> None:
-    *rows, rest = outline.outline(network, image_shape=(3, 32, 32), classes=10, precision="fp32")
-    assert len(rows) == count
-    assert [row.end for row in rows[-1:]] == [rest.start]
-    folded = {"published": 192 * (32 * 32 + 16 * 16 + 4 * 4), "champion": 0}[network]  # 1×1 depthwise layers
-    dense = {"published": 10 * 10, "champion": 112 * 10}[network]
-    done = {way: sum(row.work[way]["products"] + row.work[way]["depthwise"] for row in rows) for way in outline.WAYS}
-    assert done["forward"] == sepnet.summary(network).macs - folded - dense
-    assert done["backward"] == 2 * done["forward"] - rows[0].work["forward"]["depthwise"], "images need no gradient"
-    assert all(row.work[way]["bytes"] > 0 for row in rows for way in outline.WAYS)
-
-
-@needs_kernels
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.Hardswish])
-def test_a_stage_is_called_by_its_activation(activation: type[nn.Module]) -> None:
-    model = nn.Sequential(SeparableConv2d(3, 16), nn.BatchNorm2d(16), activation(), SeparableConv2d(16, 16))
-    plan = Accelerated(model).plan()
-    assert plan is not None
-    first = outline.rows_of(plan)[0]
-    assert outline._title(first, plan.modules) == f"separable 3×3, batch norm, {activation.__name__}"
-
-
-def test_least_work_of_a_stage_and_of_pooling() -> None:
-    x, y = 10 * 12 * 3, 5 * 6 * 20
-    sizes = {"height": 10, "width": 12, "channels": 3, "out_height": 5, "out_width": 6, "out_channels": 20}
-    sizes |= {"images": 7, "kernel_rows": 3, "kernel_columns": 5}
-    here = dict.fromkeys(("x", "depthwise", "pointwise", "y", "sums", "middle"), 1)
-    given = Stage(**sizes, **here)
-    deep, wide = 5 * 6 * 3 * 15, 5 * 6 * 3 * 20
-    expected = {"products": wide, "depthwise": deep, "bytes": 2 * (x + 5 * 6 * 3 + y)}
-    assert outline.work(given, "forward", 2) == expected
-    slopes = Stage(**sizes, **here, grad_y=1, grad_sums=1, grad_x=1)
-    expected = {"products": 2 * wide, "depthwise": 2 * deep, "bytes": 4 * (x + 5 * 6 * 3 + 2 * y + x)}
-    assert outline.work(slopes, "backward", 4) == expected
-    of_images = Stage(**sizes, **here, grad_y=1)
-    expected = {"products": 2 * wide, "depthwise": deep, "bytes": 4 * (x + 5 * 6 * 3 + y)}
-    assert outline.work(of_images, "backward", 4) == expected, "no gradient of the images, no batch norm behind"
-    pooled = Pool(Stage(**sizes | {"out_channels": 3}, x=1, y=1, grad_y=1, grad_x=1), 2, 2, average=False)
-    assert outline.work(pooled, "forward", 4) == {"bytes": 4 * (x + 5 * 6 * 3)}
-    assert outline.work(pooled, "backward", 4) == {"bytes": 4 * (5 * 6 * 3 + 2 * x)}
-    pooled.average = True
-    assert outline.work(pooled, "backward", 4) == {"bytes": 4 * (5 * 6 * 3 + x)}, "a mean's gradient needs no image"
-
-
-def test_the_limit_of_a_stage_and_its_share() -> None:
-    rates = {"bf16": 400e9, "fp32": 100e9, "copy": 20e9}
-    least = stages.limit({"products": 2_000_000, "depthwise": 1_000_000, "bytes": 500_000}, "bf16", rates)
-    assert least == pytest.approx({"arithmetic": 30e-6, "memory": 25e-6})
-    ms = {
-        "before": {"forward": 10, "backward": 20},
-        "after": {"forward": 4, "backward": None},
-        "limit": {"forward": 1, "backward": 2},
-    }
-    shares = stages.shares([{"ms": ms}])
-    assert shares["before"] == pytest.approx({"forward": 0.1, "backward": 0.1, "both": 0.1})
-    assert shares["after"] == {"forward": 0.25, "backward": None, "both": 0.25}, "of what was measured"
-
-
-@needs_kernels
-@pytest.mark.parametrize("worker", [stages_pytorch, stages_sepnet])
-def test_seconds_count_in_the_row_that_takes_them(worker: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(STAGED)
-    job = jobs_for(f"{tmp_path / 'net.py'}:net", ["pytorch"], **SETTINGS)["pytorch"]
-    with torch.random.fork_rng():
-        engine = worker.prepare(job)
-        engine.commands["turn"](steps=1, counts=True)
-    torch.set_flush_denormal(False)
-    names = ["loading", *(f"{way} {row}" for row in range(4) for way in outline.WAYS), "optimizer", clock.BETWEEN]
-    seconds = {name: engine.commands["part"](name)[1] for name in names}
-    assert sum(seconds.values()) == pytest.approx(engine.commands["part"](clock.WHOLE)[1]), "no second is lost"
-    assert min(seconds.values()) > 0
-    slow = {"forward 1": 0.2, "backward 1": 0.4} if worker is stages_pytorch else {clock.BETWEEN: 0.6}
-    for name, waited in slow.items():
-        assert seconds.pop(name) > waited
-    assert max(seconds.values()) < 0.2, seconds
-
-
-def test_stock_pytorch_computes_the_same_row_by_row(tmp_path: Path) -> None:
-    model = build("champion").train()
-    plan = Accelerated(model).plan()
-    assert plan is not None
-    rows = {node: n for n, row in enumerate(outline.rows_of(plan)) for step in row for node in outline.nodes_of(step)}
-    assert set(plan.followed.graph.nodes) - set(rows) == {next(iter(plan.followed.graph.nodes))}, "all but the images"
-    images = torch.rand(4, 3, 32, 32)
-    network = stages_pytorch.Marked(model, plan.followed.graph, rows, clock.Clock())
-    found = []
-    for compute in (model, network.run):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model.zero_grad()
-            compute(images).square().sum().backward()
-            found.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
-
-
-@needs_kernels
-def test_a_table_of_stages_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    for name, value in {"STEPS": 1, "PRODUCTS": (32, 64), "COPY_MIB": 1}.items():
-        monkeypatch.setattr(stages, name, value)
-    options = "--network published --batch-size 4 --repeats 1"
-    monkeypatch.setattr(sys, "argv", ["stages", *options.split(), "--out", str(tmp_path)])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
-    stages.main()
-    record = json.loads((tmp_path / "stages-published.json").read_text())
-    assert record["command"] == f"python -m benchmarks.stages {options}"
-    first, *_, last = record["stages"]
-    assert (first["stage"], first["input"], first["output"]) == (
-        "separable 3×3, ReLU, batch norm",
-        [3, 32, 32],
-        [48, 32, 32],
-    )
-    assert (last["stage"], last["input"], last["output"]) == ("separable 1×1", [192, 4, 4], [10, 4, 4])
-    assert first["work"]["forward"]["products"] == 4 * 32 * 32 * 3 * 48
-    for stage in record["stages"]:
-        assert all(value > 0 for times in stage["ms"].values() for value in times.values())
-    best = record["best_rates"]
-    assert best["copy"] == record["rates"]["copy"]
-    assert best["fp32"] == max(record["rates"]["fp32 32"], record["rates"]["fp32 64"])
-    for side in ("before", "after"):
-        *parts, whole = (part[side] for part in record["step"])
-        assert sum(parts) == pytest.approx(whole), "one step counts, so that medians add up"
-    page = (tmp_path / "stages-published.md").read_text()
-    assert capsys.readouterr().out == page
-    tables = [
-        [line.count("|") for line in page.splitlines() if line.startswith("|") and wide == (line.count("|") > 9)]
-        for wide in (True, False)
-    ]
-    assert [(len(table), len(set(table))) for table in tables] == [(18, 1), (10, 1)]
-    assert "\n| 5. max pool 2×2, dropout | 32×32×32 → 32×16×16 | " in page
-
-
-def test_a_network_without_stages_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "net.py").write_text(STAGED)
-    monkeypatch.setattr(sys, "argv", ["stages", "--network", f"{tmp_path / 'net.py'}:dense", "--out", str(tmp_path)])
-    with pytest.raises(SepnetError, match="no stages to compare: it is computed by PyTorch alone"):
-        stages.main()
-    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".md", ".json")] == []

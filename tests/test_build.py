@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sepnet.kernels import build
+from sepnet.backend import build
 
 ROOT = Path(__file__).parent.parent
 COMPILES = sys.platform == "linux" and platform.machine() == "x86_64"
@@ -23,13 +23,14 @@ HALF = 'for out; do :; done; echo half > "$out"; '
 
 CHECK = """
 import torch
-from sepnet.kernels import describe
-from sepnet.kernels.stage import Form, Given, stage
+from sepnet.backend import describe
+from sepnet.backend.stage import Inputs, Params
 print(describe())
 torch.manual_seed(0)
 x = torch.randn(2, 20, 9, 7).contiguous(memory_format=torch.channels_last)
 depthwise, pointwise = torch.randn(20, 1, 3, 3), torch.randn(33, 20, 1, 1)
-y = stage(Given(x, depthwise=depthwise, pointwise=pointwise), Form(padding=(1, 1)))[0]
+inputs = Inputs(x, depthwise=depthwise, pointwise=pointwise)
+y = torch.ops.sepnet.stage(*inputs, *Params(padding=(1, 1)), False, False, False)[0]
 expected = torch.conv2d(torch.conv2d(x.double(), depthwise.double(), padding=1, groups=20), pointwise.double())
 print(float((y - expected).abs().max() / expected.abs().max()))
 """
@@ -148,14 +149,14 @@ def test_a_compiler_that_is_not_there_is_named(tree: Path) -> None:
 def test_a_build_that_is_killed_leaves_no_library(tree: Path, tmp_path: Path) -> None:
     done, _ = _package(tree, CXX=_compiler(tmp_path, HALF + "kill -9 $PPID"), check=False)
     assert done.returncode == -9
-    assert not list((tree / "src/sepnet/kernels/compiled").glob("*.so"))
+    assert not list((tree / "src/sepnet/backend/compiled").glob("*.so"))
     assert _libraries(_package(tree, CXX=_compiler(tmp_path, COPIES))[1]), "and the next one is not in its way"
 
 
 def test_an_editable_install_compiles_beside_the_sources(tree: Path, tmp_path: Path) -> None:
     _, wheel = _package(tree, "editable", CXX=_compiler(tmp_path, COPIES))
     assert _libraries(wheel) == []
-    compiled = tree / "src/sepnet/kernels/compiled"
+    compiled = tree / "src/sepnet/backend/compiled"
     assert sorted(path.stem for path in compiled.iterdir()) == sorted(build.INSTRUCTIONS)
 
 
@@ -165,7 +166,7 @@ def test_a_source_distribution_has_what_is_compiled_and_nothing_compiled(tree: P
     shutil.unpack_archive(archive, tmp_path / "unpacked")
     (unpacked,) = (tmp_path / "unpacked").iterdir()
     assert (unpacked / "hatch_build.py").is_file()
-    sources = "src/sepnet/kernels/source"
+    sources = "src/sepnet/backend/csrc"
     names = {path.name for path in (ROOT / sources).iterdir()}
     assert {path.name for path in (unpacked / sources).iterdir()} == names
     assert not list(unpacked.rglob("*.so"))

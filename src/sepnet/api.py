@@ -11,6 +11,7 @@ from sepnet import data as datasets
 from sepnet import export, jobs, prediction, speed, trained
 from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
+from sepnet.backend import compile
 from sepnet.comparison import Comparison, Contestant
 from sepnet.comparison import compare as compare_contestants
 from sepnet.data import Dataset, Pictures, Split
@@ -38,6 +39,7 @@ __all__ = [
     "check",
     "check_data",
     "compare",
+    "compile",
     "effective_receptive_field",
     "evaluate",
     "export_run",

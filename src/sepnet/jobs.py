@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from sepnet import data as datasets
+from sepnet.backend.native import native
 from sepnet.data import Dataset
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
-from sepnet.kernels.native import native
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
 from sepnet.run_config import DEVICES

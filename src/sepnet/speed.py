@@ -16,8 +16,9 @@ import torch
 from torch import nn
 
 from sepnet import environment, jobs
+from sepnet.backend import describe
+from sepnet.backend import network as network_of
 from sepnet.errors import SepnetError
-from sepnet.kernels import accelerate, describe
 from sepnet.notices import notice
 from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.training.inference import BATCH, infer, process_settings
@@ -200,7 +201,7 @@ def measure(
         trained, loaded = zip(*map(timed_from, begin.values()), strict=True)
         counts = np.diff([*begin.values(), step.in_all]).tolist()
         judged = (step.average.model if step.average else step.model).eval()
-        judge = accelerate(judged) if step.average else step.network
+        judge = network_of(judged, step.device) if step.average else step.network
         images = resident(dataset.test, step.device).images[:BATCH]
         (validation,) = _time(
             [lambda: infer(judge, step.normalize(images), step.precision)],
@@ -220,7 +221,7 @@ def measure(
         validation_images=validation_images,
         device=config.device,
         precision=config.precision,
-        computed_by=describe(step.network, step.device.type, step.precision),
+        computed_by=describe(step.device.type, step.precision),
         threads=machine["threads"],
         processor=machine["processor"],
         gpu=machine["gpu"] if on_gpu else None,

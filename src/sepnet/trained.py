@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sepnet import data as datasets
 from sepnet import jobs, run_network
+from sepnet.backend import network as compiled
 from sepnet.data import Dataset, Pictures, folder
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits, to_text
-from sepnet.kernels import accelerate
 from sepnet.networks import NETWORKS
 from sepnet.networks.shipped import has_weights, shipped_folder
 from sepnet.notices import notice, printable
@@ -80,7 +80,7 @@ class Classifier:
         self.device = torch.device(_resolve_device(config, device))
         self.precision = jobs.resolve_precision(precision or config.precision, self.device.type)
         model, layout = lay_out(load(run, network, trust=trust), config.image_shape, self.device)
-        self._network = accelerate(model)
+        self._network = compiled(model, self.device)
         self._normalize = Normalizer(config.mean, config.std, self.device, layout)
 
     def logits(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.support import needs_kernels
+from tests.backend.support import needs_kernels
 
 from .networks import networks
 from .rows import CHECKS, check_all

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import sepnet
+from sepnet.backend import native
 from sepnet.data import Dataset, Split, sample
-from sepnet.kernels import native
 from sepnet.networks.layers import GlobalAveragePool, Residual, SeparableConv2d
 from sepnet.training.recipe import Recipe
 

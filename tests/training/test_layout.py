@@ -1,7 +1,6 @@
 """Networks that view images as rows, as PyTorch's tutorials do, train in its default memory format."""
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 import sepnet
 from sepnet import trained
+from sepnet.backend import native
 from sepnet.training.inference import lay_out
 from tests.training.support import CLASSES, patterns, tiny
 
@@ -70,7 +70,7 @@ def test_a_network_of_the_tutorials_trains(
     kind: type[nn.Module], kernels: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not kernels:
-        monkeypatch.setattr(sys.modules["sepnet.kernels.accelerate"], "native", lambda: None)
+        monkeypatch.setattr(native, "native", lambda: None)
     model = kind()
     before = copy.deepcopy(model.state_dict())
     run = sepnet.train(model, patterns(), epochs=1, out=tmp_path, device="cpu", precision="fp32")

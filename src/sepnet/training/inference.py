@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from sepnet.kernels import keep_freed_memory
+from sepnet.backend import keep_freed_memory
 
 BATCH = 500
 """Images at a time."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sepnet.backend import describe, network
 from sepnet.data.dataset import Dataset
 from sepnet.errors import SepnetError
-from sepnet.kernels import accelerate, describe
 from sepnet.notices import notice_once
 from sepnet.runs import Run
 from sepnet.training.averaging import WeightAverage
@@ -52,9 +52,9 @@ class Trainer:
             precision=run.config.precision,
             normalize=self.normalize,
         )
-        self.judge = accelerate(self.judged) if self.average else self.step.network
+        self.judge = network(self.judged, self.device) if self.average else self.step.network
         """Computes what the judged model does."""
-        self.computed_by = describe(self.step.network, self.device.type, run.config.precision)
+        self.computed_by = describe(self.device.type, run.config.precision)
         self.steps = self.step.per_epoch
         self._finite = [tensor for tensor in self.model.state_dict().values() if bool(tensor.isfinite().all())]
         self.state = State()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sepnet.backend import network
 from sepnet.data.augment import crop_and_resize, cut_out, jitter_colors, mix_up, shrink, take_augmented
 from sepnet.data.dataset import Split
-from sepnet.kernels import accelerate, repeated
 from sepnet.training.averaging import WeightAverage
 from sepnet.training.graphed import Graphed, Update
 from sepnet.training.inference import Normalizer, autocast
@@ -37,7 +37,6 @@ class TrainingStep:
         normalize: Normalizer,
     ) -> None:
         self.model = model
-        self.network = accelerate(model)
         self.split = split
         self.recipe = recipe
         self.classes = classes
@@ -45,13 +44,14 @@ class TrainingStep:
         self.precision = precision
         self.normalize = normalize
         self.device = split.images.device
+        varying = (0,) if recipe.first_size == 1 else (0, 2, 3)
+        self.network = network(model, self.device, varying=varying)
         self.average = WeightAverage(model, recipe.average) if recipe.average else None
         self.optimizer = build_optimizer(model, recipe)
         weights = balanced_weights(split.labels, classes) if recipe.class_weights == "balanced" else None
         self.loss_function = nn.CrossEntropyLoss(weight=weights, label_smoothing=recipe.label_smoothing)
         self.validation_loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self._update: Update = Graphed(self._update_weights) if self.device.type == "cuda" else self._update_weights
-        self.gradients = repeated(self.network, self.find_gradients)
         self.per_epoch = math.ceil(len(split) / recipe.batch_size)
         self.in_all = recipe.epochs * self.per_epoch
         draws = torch.rand(len(split), generator=derive_generator(seed, "flip"))
@@ -95,17 +95,12 @@ class TrainingStep:
 
     def _update_weights(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Take one step towards labels ``(B,)`` or their shares ``(B, classes)``; return loss and logits."""
-        loss, logits = self.gradients(images, targets)
-        self.optimizer.step()
-        return loss, logits
-
-    def find_gradients(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the parameters their gradients; return loss and logits. ``gradients`` does so by repeating its calls."""
         with autocast(self.device, self.precision):
             logits = self.network(images)
         loss = self.loss_function(logits.float(), targets)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
+        self.optimizer.step()
         return loss.detach(), logits.detach()
 
     def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:

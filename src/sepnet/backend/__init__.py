@@ -1,0 +1,51 @@
+"""The ``torch.compile`` backend ``sepnet``: separable networks by sepnet's kernels on the processor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sepnet.backend import native
+from sepnet.backend.allocator import keep_freed_memory
+from sepnet.backend.native import describe
+from sepnet.notices import notice_once
+
+__all__ = ["backend", "compile", "describe", "keep_freed_memory", "network"]
+
+
+def backend(module: Any, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
+    """Compile a graph for ``torch.compile(model, backend="sepnet")``; Dynamo calls this."""
+    from sepnet.backend.compiler import compile_graph  # which imports Dynamo: half a second
+
+    return compile_graph(module, inputs)
+
+
+def compile(model: nn.Module) -> nn.Module:
+    """Return ``torch.compile(model, backend="sepnet")``: the same network, faster, in training and in evaluation.
+
+    Where there are no kernels for this machine it is the model itself, and that is said.
+    """
+    if native.native() is None:
+        notice_once(f"computing with {describe()}")
+        return model
+    compiled: Any = torch.compile(model, backend=backend)
+    module: nn.Module = compiled
+    return module
+
+
+def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = (0,)) -> Callable[[Tensor], Tensor]:
+    """Return what computes a model on a device: compiled on the processor, as it is elsewhere.
+
+    ``varying`` are the dimensions of images ``(N, C, H, W)`` that change from call to call: one graph serves all sizes.
+    """
+    if device.type != "cpu" or native.native() is None:
+        return model
+    compiled = compile(model)
+
+    def run(images: Tensor) -> Tensor:
+        torch._dynamo.maybe_mark_dynamic(images, list(varying))
+        result: Tensor = compiled(images)
+        return result
+
+    return run

@@ -1,0 +1,124 @@
+"""The namespace ``torch.ops.sepnet``: how an operator is declared, and what its declarations share.
+
+An operator is told once: by its schema, its outputs (allocated, not yet computed), its kernel's call, and its
+reference meaning in plain PyTorch. PyTorch's dispatcher and the executor's plans are made from that.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sepnet.backend.native import native
+
+library = torch.library.Library("sepnet", "DEF")
+
+Address = Callable[[Tensor], int]
+"""From a tensor to what stands for its address in a kernel's arguments."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel and the structure of its arguments."""
+
+    kernel: Any
+    arguments: ctypes.Structure
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One functional operator that a kernel computes."""
+
+    schema: str
+    outputs: Callable[..., Any]
+    """From the operator's arguments to its outputs, allocated: a tensor or a tuple of them."""
+    call: Callable[..., Call | None]
+    """From the arguments, the tuple of outputs and :data:`Address` to the kernel's call; None where there is none."""
+    reference: Callable[..., Any]
+    """The outputs in plain PyTorch."""
+    images: frozenset[int]
+    """Which arguments are images ``(N, C, H, W)``, channels innermost in memory; all other tensors are contiguous."""
+
+    @property
+    def name(self) -> str:
+        """Its name in ``torch.ops.sepnet``."""
+        return self.schema[: self.schema.index("(")]
+
+    @property
+    def overload(self) -> Any:
+        """The operator as it stands in graphs."""
+        return getattr(torch.ops.sepnet, self.name).default
+
+    def ordered(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments with each tensor in the kernels' memory format, copied only if it must be."""
+        return tuple(
+            value
+            if not isinstance(value, Tensor)
+            else channels_last(value)
+            if index in self.images
+            else value.contiguous()
+            for index, value in enumerate(arguments)
+        )
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute the operator on the processor."""
+        ordered = self.ordered(arguments)
+        outputs = self.outputs(*ordered)
+        call = self.call(ordered, outputs if isinstance(outputs, tuple) else (outputs,), Tensor.data_ptr)
+        if call is None:
+            return self.reference(*arguments)
+        call.kernel(ctypes.byref(call.arguments))
+        return outputs
+
+
+OPERATORS: dict[Any, Operator] = {}
+"""By their overloads."""
+
+
+def register(schema: str, *, outputs: Any, call: Any, reference: Any, images: set[int]) -> Operator:
+    """Declare an operator to PyTorch."""
+    operator = Operator(schema, outputs, call, reference, frozenset(images))
+    library.define(schema)
+    library.impl(operator.name, operator, "CPU")
+    torch.library.register_fake(f"sepnet::{operator.name}", outputs, lib=library)
+    OPERATORS[operator.overload] = operator
+    return operator
+
+
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return ``(N, C, H, W)`` with channels innermost in memory, copied only if it must be; others as they are."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def new_image(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return an uninitialized ``(N, channels, height, width)``, channels innermost in memory."""
+    shape = (like.shape[0], channels, height, width)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def new_like(tensor: Tensor | None, like: Tensor) -> Tensor:
+    """Return an uninitialized tensor like the first; an empty one where there is none: operators cannot return None."""
+    return like.new_empty(0) if tensor is None else torch.empty_like(tensor, memory_format=torch.contiguous_format)
+
+
+def new_image_like(image: Tensor | None, like: Tensor) -> Tensor:
+    """Return uninitialized images of the same shape, channels innermost in memory; an empty tensor for none."""
+    return like.new_empty(0) if image is None else torch.empty_like(image, memory_format=torch.channels_last)
+
+
+def computes(x: Tensor, *float32: Tensor | None) -> bool:
+    """Tell whether there are kernels for images of x's type whose other tensors are float32."""
+    compiled = native()
+    return (
+        compiled is not None
+        and compiled.computes(x.dtype)
+        and all(tensor is None or tensor.dtype == torch.float32 for tensor in float32)
+    )
+
+
+def pointers(address: Address, *tensors: Tensor | None) -> list[int | None]:
+    """Return the addresses of tensors; none for one that is missing or empty."""
+    return [None if tensor is None or not tensor.numel() else address(tensor) for tensor in tensors]

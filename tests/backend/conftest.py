@@ -1,0 +1,44 @@
+"""Gives a test each kind of kernels that this processor runs."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from sepnet.backend import build, native
+from sepnet.environment import processor_capabilities
+from sepnet.notices import notice_once
+
+from .support import NO_KERNELS, TOLERANCE
+
+
+def _kinds() -> list[Any]:
+    able = processor_capabilities()
+    found = []
+    for variant, needs in native.VARIANTS.items():
+        if all(able.get(need) for need in needs) and build.library(variant).is_file():
+            found += [
+                pytest.param((variant, dtype), id=f"{variant}-{str(dtype).removeprefix('torch.')}")
+                for dtype in TOLERANCE
+                if dtype == torch.float32 or variant == "avx512-bf16"
+            ]
+    return found or [pytest.param(None, marks=pytest.mark.skip(reason=NO_KERNELS))]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said() -> None:
+    """Let each test hear what is said once in a process."""
+    notice_once.cache_clear()
+
+
+@pytest.fixture(params=_kinds())
+def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.dtype]:
+    """The type to compute in, by one of the compiled variants."""
+    variant, wanted = request.param
+    monkeypatch.setenv(native.SWITCH, variant)
+    native._find.cache_clear()
+    if native.native() is None:
+        pytest.skip(native.describe())
+    yield wanted
+    native._find.cache_clear()
