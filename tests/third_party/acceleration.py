@@ -33,7 +33,10 @@ def accelerate(model: nn.Module) -> Call:
         kernels = importlib.import_module("sepnet.kernels")
         before_the_backend: Call = kernels.accelerate(model)
     except (ImportError, AttributeError):
-        return torch.compile(model, backend="sepnet")
+        from sepnet.backend import backend
+
+        torch._dynamo.reset()
+        return torch.compile(model, backend=backend)
     return before_the_backend
 
 

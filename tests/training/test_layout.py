@@ -64,6 +64,7 @@ class InBackward(AfterPooling):
         return logits
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo's own
 @pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "pytorch"])
 @pytest.mark.parametrize("kind", [AfterPooling, AfterConvolution, Flattened, Reshaped, InBackward])
 def test_a_network_of_the_tutorials_trains(

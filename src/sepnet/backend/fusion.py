@@ -28,7 +28,7 @@ from sepnet.backend.layer import (
     same_images,
     scale_inputs,
 )
-from sepnet.backend.mutation import find_pinned
+from sepnet.backend.mutation import changed, find_pinned
 from sepnet.backend.native import Native
 from sepnet.backend.stage import RELU
 
@@ -115,7 +115,13 @@ class Fusion:
     def _copy(self, node: fx.Node) -> fx.Node:
         """Copy a node that is PyTorch's to compute."""
         contiguous = node.op == "output" or node.target in ("view", "as_strided") or node in self.pinned
-        copied = self.graph.node_copy(node, lambda argument: self.tensor(argument, contiguous=contiguous))
+        lost = [argument for argument in changed(node) if argument in self.values]
+
+        def take(argument: fx.Node) -> fx.Node:
+            made = self.tensor(argument, contiguous=contiguous)
+            return self.graph.call_method("clone", (made,)) if argument in lost else made  # backward wants it as it is
+
+        copied = self.graph.node_copy(node, take)
         if hasattr(node, "_dynamo_source"):  # where a placeholder comes from, which AOTAutograd asks
             copied._dynamo_source = node._dynamo_source
         return copied

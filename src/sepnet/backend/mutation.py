@@ -22,8 +22,7 @@ def find_pinned(graph: fx.Graph, fresh: Collection[tuple[str, Any]]) -> set[fx.N
     pinned: set[fx.Node] = set()
     for node in graph.nodes:
         for argument in changed(node):
-            plain = (node.op, node.target) in fresh and (argument.op, argument.target) in fresh
-            if not plain or len(argument.users) > 1:
+            if (argument.op, argument.target) not in fresh or len(argument.users) > 1:
                 pinned.add(argument)
     waiting = list(pinned)
     while waiting:  # whatever may share memory with one of them
