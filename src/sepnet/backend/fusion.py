@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from sepnet.backend import norm
+from sepnet.backend import norm, pool, stage
 from sepnet.backend.layer import (
     Layer,
     carry,
@@ -30,7 +30,6 @@ from sepnet.backend.layer import (
 )
 from sepnet.backend.mutation import changed, find_pinned
 from sepnet.backend.native import Native
-from sepnet.backend.stage import RELU
 
 functional = nn.functional
 
@@ -170,7 +169,7 @@ class Fusion:
 
     def _pooled(self, value: Value, window: Sequence[int], average: bool = False, ceil: bool = False) -> fx.Node:
         params = (window, average, ceil, value.activation, 0.0)
-        return self.emit(torch.ops.sepnet.pool.default, *value.inputs, None, *params)
+        return self.emit(pool.POOL.overload, *value.inputs, None, *params)
 
     # One handler for each layer: it returns the layer's value, or why PyTorch is to compute it. Its parameters after
     # the node are the layer's own.
@@ -217,7 +216,7 @@ class Fusion:
         sums = any(self._takes_sums(user, last) for user in last.users)
         geometry = (first.stride, first.padding, first.dilation) if depthwise is not None else ((1, 1), (0, 0), (1, 1))
         made = self.emit(
-            torch.ops.sepnet.stage.default,
+            stage.STAGE.overload,
             *(*value.inputs, depthwise, pointwise, bias, *geometry, value.activation, relu, sums, again, self.trains),
         )
         y, of_sums, _, given = self.items(made, 0, 1, 2, 3)
@@ -275,7 +274,7 @@ class Fusion:
         if value.sums is None:
             return f"{what}: not behind a depthwise or pointwise convolution"
         count = self.emit(count_positions, value.x)
-        made = self.emit(torch.ops.sepnet.norm.default, value.sums, *vectors, mean, var, count, eps, momentum)
+        made = self.emit(norm.NORM.overload, value.sums, *vectors, mean, var, count, eps, momentum)
         coefficients, _, *moved = self.items(made, 0, 1, 2, 3)
         for kept, new in zip((mean, var), moved, strict=True):
             if kept is not None:
@@ -360,7 +359,7 @@ class Fusion:
     def _dropped(self, value: Value, window: Sequence[int], average: bool, ceil: bool, rate: float) -> Value:
         seed = self.graph.call_function(torch.randint, (2**63 - 1, ())) if rate else None
         params = (window, average, ceil, value.activation, rate)
-        return Value(self.emit(torch.ops.sepnet.pool.default, *value.inputs, seed, *params))
+        return Value(self.emit(pool.POOL.overload, *value.inputs, seed, *params))
 
     def _only_user(self, node: fx.Node) -> fx.Node | None:
         """Return the one node that uses a node's value, as its first argument; None if there are others."""
@@ -378,7 +377,7 @@ class Fusion:
 
     def _is_relu(self, node: fx.Node) -> bool:
         known = HANDLERS.get((node.op, node.target)) is Fusion._activation
-        return known and ACTIVATIONS[node.target] == RELU
+        return known and ACTIVATIONS[node.target] == stage.RELU
 
     def _is_wanted_after(self, node: fx.Node, last: fx.Node) -> bool:
         return any(self.order[user] > self.order[last] for user in node.users)
@@ -398,7 +397,7 @@ def dropout_rate(node: fx.Node) -> float | None:
 
 
 ACTIVATIONS: dict[Any, int] = {
-    **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"), RELU),
+    **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"), stage.RELU),
     **dict.fromkeys((functional.silu,), 2),
     **dict.fromkeys((functional.hardswish,), 3),
 }
