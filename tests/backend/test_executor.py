@@ -11,6 +11,7 @@ import torch
 import torch.nn.utils.parametrize
 from torch import Tensor, nn
 
+import sepnet.backend
 from sepnet.backend import executor, launch
 from sepnet.networks.champion import champion
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
@@ -215,6 +216,27 @@ def test_a_change_in_mid_training_takes_effect_at_the_next_step(name: str) -> No
         assert bool(FIRED) == ("hook" in name)
         for own, right in zip(found, step(alone, alone, images), strict=True):
             torch.testing.assert_close(own, right, rtol=1e-3, atol=1e-5)
+
+
+def test_a_dropout_rate_that_changes_at_every_step_is_followed_and_takes_no_graph_each() -> None:
+    dropout = nn.Dropout(0.5)
+    network, x = accelerate(nn.Sequential(SeparableConv2d(3, 64), dropout)), random_images(4, 3, 8, 8)
+    with operators() as compiled:
+        for step in range(12):
+            dropout.p = 0.05 + 0.07 * step
+            dropped = network(x)
+            dropped.sum().backward()
+            assert float((dropped == 0).double().mean()) == pytest.approx(dropout.p, abs=0.02)
+    assert compiled.count("stage") <= 2
+
+
+def test_networks_of_one_class_do_not_use_up_each_others_recompilations() -> None:
+    torch._dynamo.reset()
+    for width in range(8, 20):
+        model = nn.Sequential(SeparableConv2d(3, width), nn.BatchNorm2d(width), nn.ReLU())
+        with operators() as compiled:
+            sepnet.backend.compile(model)(random_images(2, 3, 8, 8))
+        assert "stage" in compiled, f"network {width - 7} runs without sepnet's kernels"
 
 
 def test_the_number_of_threads_is_followed() -> None:

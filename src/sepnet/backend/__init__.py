@@ -1,5 +1,6 @@
 """The ``torch.compile`` backend ``sepnet``: separable networks by sepnet's kernels on the processor."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +30,10 @@ def compile(model: nn.Module) -> nn.Module:
     if native.native() is None:
         notice_once(f"computing with {describe()}")
         return model
-    compiled: Any = torch.compile(model, backend=backend)
+    # Else networks of one class share the limit of recompilations, since they share the code of their ``forward``.
+    isolate = "isolate_recompiles" in inspect.signature(torch.compile).parameters  # not before PyTorch 2.13
+    options: Any = {"isolate_recompiles": True} if isolate else {}
+    compiled: Any = torch.compile(model, backend=backend, **options)
     module: nn.Module = compiled
     return module
 

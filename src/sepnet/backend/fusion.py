@@ -174,18 +174,8 @@ class Fusion:
     # One handler for each layer: it returns the layer's value, or why PyTorch is to compute it. Its parameters after
     # the node are the layer's own.
 
-    def _convolution(
-        self,
-        node: fx.Node,
-        input: fx.Node,
-        weight: fx.Node,
-        bias: fx.Node | None = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Value | str:
-        first = Layer.of(node, weight, bias, stride, padding, dilation, groups)
+    def _convolution(self, node: fx.Node, input: fx.Node, *settings: Any, **named: Any) -> Value | str:
+        first = Layer.of(node, *settings, **named)
         if isinstance(first, str):
             return first
         value, dtype = self.image(input), meta(node).dtype
@@ -304,43 +294,16 @@ class Fusion:
             first = Value(self.formed(first))
         return Value(first.x, first.coefficients, self.formed(second))
 
-    def _max_pool(
-        self,
-        node: fx.Node,
-        input: fx.Node,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        dilation: Any = 1,
-        ceil_mode: bool = False,
-        return_indices: bool = False,
-    ) -> Value | str | None:
-        if return_indices or pair(dilation) != (1, 1):
-            return f"{name(node)}: indices or dilation"
-        return self._pool(node, input, kernel_size, stride, padding, ceil_mode, average=False)
-
-    def _average_pool(
-        self,
-        node: fx.Node,
-        input: fx.Node,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,  # noqa: ARG002
-        divisor_override: int | None = None,
-    ) -> Value | str | None:
-        if divisor_override is not None:
-            return f"{name(node)}: divisor_override"
-        return self._pool(node, input, kernel_size, stride, padding, ceil_mode, average=True)
-
-    def _pool(
-        self, node: fx.Node, input: fx.Node, kernel: Any, stride: Any, padding: Any, ceil: bool, *, average: bool
-    ) -> Value | str | None:
-        value, window = self.image(input), pair(kernel)
+    def _pool(self, node: fx.Node, input: fx.Node, *settings: Any, **named: Any) -> Value | str | None:
+        value = self.image(input)
         if value is None:
             return None
-        if (stride not in (None, []) and pair(stride) != window) or pair(padding) != (0, 0):
+        average = node.target is torch._C._nn.avg_pool2d
+        given = {**dict(zip(AVERAGE_POOL if average else MAX_POOL, settings, strict=False)), **named}
+        window, stride, ceil = pair(given["kernel_size"]), given.get("stride"), given.get("ceil_mode", False)
+        if given.get("return_indices") or given.get("divisor_override") or pair(given.get("dilation", 1)) != (1, 1):
+            return f"{name(node)}: indices, dilation or a divisor"
+        if (stride not in (None, []) and pair(stride) != window) or pair(given.get("padding", 0)) != (0, 0):
             return f"{name(node)}: windows that overlap or are padded"
         following = self._only_user(node)
         dropout = None if following is None else dropout_rate(following)
@@ -356,7 +319,7 @@ class Fusion:
             return None
         return self._dropped(value, (1, 1), False, False, rate) if rate else value
 
-    def _dropped(self, value: Value, window: Sequence[int], average: bool, ceil: bool, rate: float) -> Value:
+    def _dropped(self, value: Value, window: Sequence[int], average: bool, ceil: bool, rate: Any) -> Value:
         seed = self.graph.call_function(torch.randint, (2**63 - 1, ())) if rate else None
         params = (window, average, ceil, value.activation, rate)
         return Value(self.emit(pool.POOL.overload, *value.inputs, seed, *params))
@@ -383,18 +346,25 @@ class Fusion:
         return any(self.order[user] > self.order[last] for user in node.users)
 
 
-def dropout_rate(node: fx.Node) -> float | None:
-    """Return the rate at which a node drops values, 0 in evaluation; None if it is no dropout."""
+def dropout_rate(node: fx.Node) -> Any:
+    """Return the rate at which a node drops values, 0 in evaluation; None if it is no dropout.
+
+    A node where Dynamo made the rate a variable, since it had changed: then one graph serves all rates.
+    """
     if HANDLERS.get((node.op, node.target)) is not Fusion._dropout:
         return None
 
-    def read(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> float:  # noqa: ARG001
-        return number(p) if training else 0.0
+    def read(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: ARG001
+        return p if training else 0.0
 
     arguments: Any = node.args
     options: Any = node.kwargs
     return read(*arguments, **options)
 
+
+MAX_POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+AVERAGE_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+"""What follows the input."""
 
 ACTIVATIONS: dict[Any, int] = {
     **dict.fromkeys((functional.relu, functional.relu_, torch.relu, torch.relu_, "relu", "relu_"), stage.RELU),
@@ -407,8 +377,7 @@ _FUNCTIONS: dict[Callable[..., Any], tuple[Any, ...]] = {
     Fusion._convolution: (torch.conv2d,),
     Fusion._norm: (functional.batch_norm,),
     Fusion._add: (operator.add, operator.iadd, torch.add, "add", "add_"),
-    Fusion._max_pool: (functional.max_pool2d, torch.max_pool2d),
-    Fusion._average_pool: (torch._C._nn.avg_pool2d,),
+    Fusion._pool: (functional.max_pool2d, torch.max_pool2d, torch._C._nn.avg_pool2d),
     Fusion._dropout: (functional.dropout,),
     Fusion._activation: tuple(ACTIVATIONS),
 }

@@ -5,7 +5,7 @@ reference meaning in plain PyTorch. PyTorch's dispatcher and the executor's plan
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,9 +78,9 @@ OPERATORS: dict[Any, Operator] = {}
 """By their overloads."""
 
 
-def register(schema: str, *, outputs: Any, call: Any, reference: Any, images: set[int]) -> Operator:
+def register(schema: str, outputs: Any, call: Any, reference: Any, images: frozenset[int] = frozenset()) -> Operator:
     """Declare an operator to PyTorch."""
-    operator = Operator(schema, outputs, call, reference, frozenset(images))
+    operator = Operator(schema, outputs, call, reference, images)
     library.define(schema)
     library.impl(operator.name, operator, "CPU")
     torch.library.register_fake(f"sepnet::{operator.name}", outputs, lib=library)
@@ -107,6 +107,24 @@ def new_like(tensor: Tensor | None, like: Tensor) -> Tensor:
 def new_image_like(image: Tensor | None, like: Tensor) -> Tensor:
     """Return uninitialized images of the same shape, channels innermost in memory; an empty tensor for none."""
     return like.new_empty(0) if image is None else torch.empty_like(image, memory_format=torch.channels_last)
+
+
+def gradients(
+    function: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """Return a reference's gradients by its tensors, by PyTorch's autograd; empty tensors for those that are missing.
+
+    ``grads`` are those by its outputs: None or empty for one that nothing depends on, as are outputs beyond them.
+    """
+    with torch.enable_grad():
+        given = [None if tensor is None else tensor.detach().requires_grad_() for tensor in tensors]
+        known = [
+            (y, grad) for y, grad in zip(function(*given), grads, strict=False) if grad is not None and grad.numel()
+        ]
+        wanted = [tensor for tensor in given if tensor is not None]
+        outputs, by_outputs = zip(*known, strict=True)
+        found = iter(torch.autograd.grad(outputs, wanted, by_outputs, materialize_grads=True))
+    return tuple(by_outputs[0].new_empty(0) if tensor is None else next(found) for tensor in given)
 
 
 def computes(x: Tensor, *float32: Tensor | None) -> bool:

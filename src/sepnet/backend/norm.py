@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepnet.backend.library import Address, Call, library, new_like, pointers, register
+from sepnet.backend.library import Address, Call, gradients, library, new_like, pointers, register
 from sepnet.backend.native import Norm, native
 
 _BATCH = "Tensor sums, Tensor? weight, Tensor? bias"
@@ -47,24 +47,11 @@ def fold(mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | N
     return torch.stack([scale, shift if bias is None else shift + bias])
 
 
-def reference_backward(
-    sums: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    count: int,
-    eps: float,
-    moments: Tensor,
-    grad_coefficients: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def reference_backward(*flat: Any) -> tuple[Tensor, ...]:
     """Return the gradients by sums, weight and bias in plain PyTorch; empty where there is none."""
-    mean, inverse = moments[0], (moments[1] + eps).rsqrt()
-    by_scale = grad_coefficients[0] - mean * grad_coefficients[1]
-    factor = inverse if weight is None else inverse * weight
-    by_variance = -0.5 * by_scale * factor * inverse.square()
-    by_sums = torch.stack([-grad_coefficients[1] * factor - 2 * mean * by_variance, by_variance]) / count
-    by_weight = sums.new_empty(0) if weight is None else (by_scale * inverse).to(weight.dtype)
-    by_bias = sums.new_empty(0) if bias is None else grad_coefficients[1].to(bias.dtype, copy=True)
-    return by_sums, by_weight, by_bias
+    sums, weight, bias, count, eps, _, grad_coefficients = flat
+    tensors = (sums, weight, bias)
+    return gradients(lambda s, w, b: reference(s, w, b, None, None, count, eps, 0.0), tensors, (grad_coefficients,))
 
 
 def _float32(*tensors: Tensor | None) -> bool:
@@ -101,18 +88,16 @@ def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Addr
 NORM = register(
     f"norm({_BATCH}, Tensor? running_mean, Tensor? running_var, SymInt count, float eps, float momentum)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
-    outputs=_outputs,
-    call=_call,
-    reference=reference,
-    images=set(),
+    _outputs,
+    _call,
+    reference,
 )
 NORM_BACKWARD = register(
     f"norm_backward({_BATCH}, SymInt count, float eps, Tensor moments, Tensor grad_coefficients)"
     " -> (Tensor, Tensor, Tensor)",
-    outputs=_backward_outputs,
-    call=_backward_call,
-    reference=reference_backward,
-    images=set(),
+    _backward_outputs,
+    _backward_call,
+    reference_backward,
 )
 
 
@@ -124,10 +109,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 
 def _backward(ctx: Any, grad_coefficients: Tensor, *_: Any) -> tuple[Any, ...]:
     sums, weight, bias, moments = ctx.saved_tensors
-    by_sums, by_weight, by_bias = torch.ops.sepnet.norm_backward(
-        sums, weight, bias, *ctx.numbers, moments, grad_coefficients
-    )
-    return by_sums, None if weight is None else by_weight, None if bias is None else by_bias, *([None] * 5)
+    grads = torch.ops.sepnet.norm_backward(sums, weight, bias, *ctx.numbers, moments, grad_coefficients)
+    return grads[0], None if weight is None else grads[1], None if bias is None else grads[2], *([None] * 5)
 
 
 torch.library.register_autograd("sepnet::norm", _backward, setup_context=_setup_context, lib=library)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.backend import stage
-from sepnet.backend.library import Address, Call, library, new_image, new_image_like, new_like, register
+from sepnet.backend.library import Address, Call, gradients, library, new_image, new_image_like, new_like, register
 from sepnet.backend.native import Pool, native
 from sepnet.backend.stage import Inputs
 
@@ -43,38 +43,19 @@ def reference(*flat: Any) -> Tensor:
     ``(N, C, H, W)`` to ``(N, C, H / rows, W / columns)``, rounded down, or up if ``ceil``. ``seed`` is an int64 ``()``.
     """
     inputs, seed, params, _ = _split(flat)
-    value = stage.ACTIVATIONS[params.activation](stage.preactivation(inputs))
+    value = stage.start(inputs, params.activation)
     if tuple(params.window) != (1, 1):
         pooling = nn.functional.avg_pool2d if params.average else nn.functional.max_pool2d
         value = pooling(value, tuple(params.window), ceil_mode=params.ceil)
     if params.dropout:
         value = value * dropout_factors(value, seed, params.dropout)
-    made = _outputs(*flat)
-    return made.copy_(value)
+    return value.to(inputs.x.dtype, memory_format=torch.channels_last, copy=True)
 
 
-def reference_backward(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
+def reference_backward(*flat: Any) -> tuple[Tensor, ...]:
     """Return the gradients by x, coefficients and residual in plain PyTorch; empty where there is none."""
-    inputs, seed, params, (grad, _) = _split(flat)
-    value = stage.ACTIVATIONS[params.activation](stage.preactivation(inputs))
-    grad = grad.to(value.dtype)
-    if params.dropout:
-        grad = grad * dropout_factors(grad, seed, params.dropout)
-    window, no_padding = list(params.window), [0, 0]
-    if window != [1, 1] and params.average:
-        average = torch.ops.aten.avg_pool2d_backward.default
-        grad = average(grad, value, window, window, no_padding, params.ceil, True, None)
-    elif window != [1, 1]:
-        geometry = (window, window, no_padding, [1, 1], params.ceil)
-        _, indices = torch.ops.aten.max_pool2d_with_indices.default(value, *geometry)
-        grad = torch.ops.aten.max_pool2d_with_indices_backward.default(grad, value, *geometry, indices)
-    grads = stage.input_grads(inputs, params.activation, grad)
-    made = _backward_outputs(*flat)
-    x, coefficients, residual = (
-        place if found is None or not place.numel() else place.copy_(found)
-        for place, found in zip(made, grads, strict=True)
-    )
-    return x, coefficients, residual
+    inputs, seed, params, (grad_y, _) = _split(flat)
+    return gradients(lambda *tensors: (reference(*tensors, seed, *params),), inputs[:3], (grad_y,))
 
 
 def dropout_factors(like: Tensor, seed: Tensor | None, dropout: float) -> Tensor:
@@ -146,15 +127,13 @@ def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Addr
     return _call_of("pool_backward", flat, grad_y.shape, tensors, address)
 
 
-POOL = register(
-    f"pool({_INPUTS}, {_PARAMS}) -> Tensor", outputs=_outputs, call=_call, reference=reference, images={0, 2}
-)
+POOL = register(f"pool({_INPUTS}, {_PARAMS}) -> Tensor", _outputs, _call, reference, images=frozenset({0, 2}))
 POOL_BACKWARD = register(
     f"pool_backward({_INPUTS}, {_PARAMS}, Tensor grad_y, bool with_x) -> (Tensor, Tensor, Tensor)",
-    outputs=_backward_outputs,
-    call=_backward_call,
-    reference=reference_backward,
-    images={0, 2, _END},
+    _backward_outputs,
+    _backward_call,
+    reference_backward,
+    images=frozenset({0, 2, _END}),
 )
 
 

@@ -12,6 +12,7 @@ from sepnet.backend.library import (
     Address,
     Call,
     computes,
+    gradients,
     library,
     new_image,
     new_image_like,
@@ -29,13 +30,6 @@ ACTIVATIONS: Sequence[Callable[[Tensor], Tensor]] = (
 )
 """What a stage begins with, by the kernels' numbers."""
 RELU = 1
-
-_ACTIVATION_GRADS: Sequence[Callable[[Tensor, Tensor], Tensor]] = (
-    lambda grad, value: grad,  # noqa: ARG005
-    lambda grad, value: grad * (value > 0),
-    torch.ops.aten.silu_backward.default,
-    torch.ops.aten.hardswish_backward.default,
-)
 
 
 class Inputs(NamedTuple):
@@ -85,76 +79,38 @@ def reference(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a batch norm behind the stage needs.
     """
     inputs, params, (with_sums, with_given, _) = _split(flat)
-    x = inputs.x
-    start = ACTIVATIONS[params.activation](preactivation(inputs))
-    value = _convolve(start, inputs, params)[-1]
-    value = (value.relu() if params.relu_out else value).to(x.dtype)
+    x, value = inputs.x, start(inputs, params.activation)
+    given = value.to(x.dtype, memory_format=torch.channels_last, copy=True) if with_given else x.new_empty(0)
+    if inputs.depthwise is not None:
+        weight = inputs.depthwise.to(value.dtype)
+        value = torch.conv2d(value, weight, None, *map(tuple, params[:3]), value.shape[1])  # type: ignore[call-overload]
+    if inputs.pointwise is not None:
+        value = nn.functional.conv2d(value, inputs.pointwise.to(value.dtype))
+    if inputs.bias is not None:
+        value = value + inputs.bias[:, None, None]
+    value = value.relu() if params.relu_out else value
+    value = value.to(x.dtype, memory_format=torch.channels_last, copy=True)
     wide = value.double()
     sums = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))]) if with_sums else x.new_empty(0).double()
-    value, start = (image.contiguous(memory_format=torch.channels_last) for image in (value, start.to(x.dtype)))
-    return value, sums, x.new_empty(0), start.clone() if with_given else x.new_empty(0)
+    return value, sums, x.new_empty(0), given
 
 
-def preactivation(inputs: Inputs) -> Tensor:
-    """Return ``x · scale + shift + residual`` in plain PyTorch, at least in float32."""
+def start(inputs: Inputs, activation: int) -> Tensor:
+    """Return ``activation(x · scale + shift + residual)`` in plain PyTorch, at least in float32."""
     value = inputs.x.float() if inputs.x.dtype == torch.bfloat16 else inputs.x
     if inputs.coefficients is not None:
         value = value * inputs.coefficients[0, :, None, None] + inputs.coefficients[1, :, None, None]
-    return value if inputs.residual is None else value + inputs.residual
-
-
-def _convolve(start: Tensor, inputs: Inputs, params: Params) -> list[Tensor]:
-    """Return the input, what the depthwise convolution makes of it, and what the pointwise one does, with the bias."""
-    values = [start, start, start]
-    if inputs.depthwise is not None:
-        weight = inputs.depthwise.to(start.dtype)
-        values[1] = values[2] = torch.conv2d(start, weight, None, *map(tuple, params[:3]), start.shape[1])  # type: ignore[call-overload]
-    if inputs.pointwise is not None:
-        values[2] = nn.functional.conv2d(values[1], inputs.pointwise.to(start.dtype))
-    if inputs.bias is not None:
-        values[2] = values[2] + inputs.bias[:, None, None]
-    return values
-
-
-def input_grads(inputs: Inputs, activation: int, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return the gradients by x, coefficients and residual from that by the stage's input, in plain PyTorch."""
-    value = preactivation(inputs)
-    grad = _ACTIVATION_GRADS[activation](grad.to(value.dtype), value)
-    if inputs.coefficients is None:
-        return grad, None, None if inputs.residual is None else grad
-    by_coefficients = torch.stack([(grad * inputs.x).sum((0, 2, 3)), grad.sum((0, 2, 3))])
-    return grad * inputs.coefficients[0, :, None, None], by_coefficients, None if inputs.residual is None else grad
-
-
-def _convolution_grads(grad: Tensor, value: Tensor, weight: Tensor, params: Params, groups: int) -> Any:
-    geometry = (*map(list, params[:3]), False, [0, 0], groups, [True, True, False])
-    return torch.ops.aten.convolution_backward.default(grad, value, weight.to(value.dtype), None, *geometry)
+    return ACTIVATIONS[activation](value if inputs.residual is None else value + inputs.residual)
 
 
 def reference_backward(*flat: Any) -> tuple[Tensor, ...]:
     """Return the gradients by each of :class:`Inputs` in plain PyTorch; empty where there is no input."""
-    inputs, params, (y, _, grad_y, grad_sums, grad_given, _) = _split(flat)
-    start = ACTIVATIONS[params.activation](preactivation(inputs))
-    _, middle, _ = _convolve(start, inputs, params)
-    grad = torch.zeros_like(y, dtype=start.dtype) if grad_y is None else grad_y.to(start.dtype)
-    if grad_sums is not None and grad_sums.numel():
-        first, second = grad_sums.to(start.dtype)[:, :, None, None]
-        grad = grad + first + 2 * y * second
-    grad = grad * (y > 0) if params.relu_out else grad
-    grads: list[Tensor | None] = [None] * _SPLIT
-    if inputs.bias is not None:
-        grads[5] = grad.sum((0, 2, 3))
-    if inputs.pointwise is not None:
-        grad, grads[4], _ = _convolution_grads(grad, middle, inputs.pointwise, Params(), 1)
-    if inputs.depthwise is not None:
-        grad, grads[3], _ = _convolution_grads(grad, start, inputs.depthwise, params, start.shape[1])
-    if grad_given is not None and grad_given.numel():
-        grad = grad + grad_given
-    grads[:3] = input_grads(inputs, params.activation, grad)
-    outputs = _backward_outputs(*flat)
-    return tuple(
-        made if grad is None or not made.numel() else made.copy_(grad)
-        for made, grad in zip(outputs, grads, strict=True)
+    inputs, params, (_, _, grad_y, grad_sums, grad_given, _) = _split(flat)
+    with_sums, with_given = (grad is not None and grad.numel() > 0 for grad in (grad_sums, grad_given))
+    return gradients(
+        lambda *tensors: reference(*tensors, *params, with_sums, with_given, False),
+        inputs,
+        (grad_y, grad_sums, None, grad_given),
     )
 
 
@@ -240,18 +196,18 @@ def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Addr
 STAGE = register(
     f"stage({_INPUTS}, {_PARAMS}, bool with_sums, bool with_given, bool with_middle)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
-    outputs=_outputs,
-    call=_call,
-    reference=reference,
-    images={0, 2},
+    _outputs,
+    _call,
+    reference,
+    images=frozenset({0, 2}),
 )
 STAGE_BACKWARD = register(
     f"stage_backward({_INPUTS}, {_PARAMS}, Tensor y, Tensor middle, Tensor? grad_y, Tensor? grad_sums, "
     "Tensor? grad_given, bool with_x) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-    outputs=_backward_outputs,
-    call=_backward_call,
-    reference=reference_backward,
-    images={0, 2, _END, _END + 2, _END + 4},
+    _backward_outputs,
+    _backward_call,
+    reference_backward,
+    images=frozenset({0, 2, _END, _END + 2, _END + 4}),
 )
 
 
@@ -265,9 +221,8 @@ def _backward(ctx: Any, grad_y: Any, grad_sums: Any, _: Any, grad_given: Any) ->
     *inputs, y, middle = ctx.saved_tensors
     needed = ctx.needs_input_grad[:_SPLIT]
     grads = torch.ops.sepnet.stage_backward(*inputs, *ctx.params, y, middle, grad_y, grad_sums, grad_given, needed[0])
-    return *(grad if need else None for grad, need in zip(grads, needed, strict=True)), *(
-        [None] * (len(ctx.params) + 3)
-    )
+    grads = (grad if need else None for grad, need in zip(grads, needed, strict=True))
+    return *grads, *([None] * (len(ctx.params) + 3))
 
 
 torch.library.register_autograd("sepnet::stage", _backward, setup_context=_setup_context, lib=library)
