@@ -10,16 +10,31 @@ from typing import Annotated
 import typer
 
 from sepnet import __version__
-from sepnet.cli import bench, check, compare, data, evaluate, export, predict, report, runs, streams, summary, train
+from sepnet.cli import (
+    bench,
+    check,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    report,
+    runs,
+    streams,
+    summary,
+    train,
+)
 from sepnet.cli.streams import OutputError
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 from sepnet.training.interrupts import Interrupted
 
-EXIT_CODES = """Exit codes: 0 done; 1 a network breaks a rule (check), a file is damaged (data verify), or the
-challenger is not better (compare --fail-unless-better); 2 a mistake in the command or in its files; 70 an error in
-sepnet; 74 standard output could not be written; 130 and 143 interrupted; 141 the reader of a pipe has gone. With
---format json an error is one line of JSON on standard error: {"error": ..., "exit_code": ...}."""
+EXIT_CODES = """Exit codes: 0 done; 1 a network breaks a rule (check), a file is damaged (data verify), the kernels
+are wrong (doctor), or the challenger is not better (compare --fail-unless-better); 2 a mistake in the command or in
+its files; 70 an error in sepnet; 74 standard output could not be written; 130 and 143 interrupted; 141 the reader of
+a pipe has gone. With --format json an error is one line of JSON on standard error: {"error": ..., "exit_code":
+...}."""
 BROKEN_PIPE = 141
 INTERNAL_ERROR = 70
 OUTPUT_FAILED = 74
@@ -43,6 +58,7 @@ app.command("report")(report.command)
 app.command("runs")(runs.command)
 app.command("export")(export.command)
 app.command("bench")(bench.command)
+app.command("doctor")(doctor.command)
 app.add_typer(data.app, name="data")
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory")
