@@ -14,6 +14,7 @@ import sepnet
 from benchmarks import (
     depthwise,
     engine_pytorch,
+    limits,
     scaling,
     training,
     wide,
@@ -21,6 +22,8 @@ from benchmarks import (
 from benchmarks.race import ROOT, Lane, Worker, jobs_for, ratios
 from benchmarks.tables import figure, markdown
 from sepnet.errors import SepnetError
+from sepnet.networks.champion import STEM_FILTERS
+from tests.backend.support import needs_kernels
 from tests.cli_support import Captured, prepare
 
 SETTINGS: dict[str, Any] = {"batch_size": 16, "image_shape": (3, 32, 32), "classes": 10, "images": 40}
@@ -182,6 +185,29 @@ def test_depthwise_has_a_row_for_each_engine_and_pass(
     assert len(record["rows"]) == len(depthwise.engines()) * len(depthwise.KERNELS) * 2
     assert all(row["picoseconds"]["median"] > 0 for row in record["rows"])
     assert capsys.readouterr().out == (tmp_path / "depthwise.md").read_text()
+
+
+@needs_kernels
+def test_limits_count_the_work_that_anatomy_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    options = f"--network champion --batch-size 4 --repeats 1 --out {tmp_path}"
+    monkeypatch.setattr(sys, "argv", ["limits", *options.split()])
+    monkeypatch.setattr(limits, "PRODUCTS", (64,))
+    monkeypatch.setattr(limits, "COPY_MIB", 1)
+    with torch.random.fork_rng():
+        limits.main()
+    torch.set_flush_denormal(False)
+    record = json.loads((tmp_path / "limits-champion.json").read_text())
+    work = {"forward": 0, "backward": 0}
+    for kernel in record["kernels"]:
+        work["backward" if "backward" in kernel["kernel"] else "forward"] += kernel["products"] + kernel["depthwise"]
+    convolutions = sum(layer.macs for layer in sepnet.summary("champion").layers if layer.kind != "dense")
+    assert work["forward"] == 4 * convolutions
+    first = 3 * STEM_FILTERS * 3 * 3 * 32 * 32
+    assert work["backward"] == 4 * (2 * convolutions - first), "images need no gradient by the first depthwise layer"
+    assert record["share"] > 0
+    assert capsys.readouterr().out == (tmp_path / "limits-champion.md").read_text()
 
 
 def test_the_wide_network_of_width_32_is_of_its_weight_class() -> None:
