@@ -118,13 +118,12 @@ def gradients(
     """
     with torch.enable_grad():
         given = [None if tensor is None else tensor.detach().requires_grad_() for tensor in tensors]
-        known = [
-            (y, grad) for y, grad in zip(function(*given), grads, strict=False) if grad is not None and grad.numel()
-        ]
+        made = [(y, grad) for y, grad in zip(function(*given), grads, strict=False) if y.requires_grad]
         wanted = [tensor for tensor in given if tensor is not None]
-        outputs, by_outputs = zip(*known, strict=True)
-        found = iter(torch.autograd.grad(outputs, wanted, by_outputs, materialize_grads=True))
-    return tuple(by_outputs[0].new_empty(0) if tensor is None else next(found) for tensor in given)
+        outputs = [y for y, _ in made]
+        by_outputs = [torch.zeros_like(y) if grad is None or not grad.numel() else grad for y, grad in made]
+        found = iter(torch.autograd.grad(outputs, wanted, by_outputs, allow_unused=True, materialize_grads=True))
+    return tuple(outputs[0].new_empty(0) if tensor is None else next(found) for tensor in given)
 
 
 def computes(x: Tensor, *float32: Tensor | None) -> bool:
