@@ -14,13 +14,13 @@ import sepnet
 from benchmarks import (
     depthwise,
     engine_pytorch,
-    limits,
     scaling,
     training,
     wide,
 )
 from benchmarks.race import ROOT, Lane, Worker, jobs_for, ratios
 from benchmarks.tables import figure, markdown
+from sepnet.backend import native
 from sepnet.errors import SepnetError
 from sepnet.networks.champion import STEM_FILTERS
 from tests.backend.support import needs_kernels
@@ -188,16 +188,12 @@ def test_depthwise_has_a_row_for_each_engine_and_pass(
 
 
 @needs_kernels
-def test_limits_count_the_work_that_anatomy_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
+def test_limits_count_the_work_that_anatomy_counts(tmp_path: Path) -> None:
+    code = "from benchmarks import limits; limits.PRODUCTS, limits.COPY_MIB = (64,), 1; limits.main()"
     options = f"--network champion --batch-size 4 --repeats 1 --out {tmp_path}"
-    monkeypatch.setattr(sys, "argv", ["limits", *options.split()])
-    monkeypatch.setattr(limits, "PRODUCTS", (64,))
-    monkeypatch.setattr(limits, "COPY_MIB", 1)
-    with torch.random.fork_rng():
-        limits.main()
-    torch.set_flush_denormal(False)
+    command = [sys.executable, "-c", code, *options.split()]
+    environment = {name: value for name, value in os.environ.items() if name != native.SWITCH}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     record = json.loads((tmp_path / "limits-champion.json").read_text())
     work = {"forward": 0, "backward": 0}
     for kernel in record["kernels"]:
@@ -207,7 +203,7 @@ def test_limits_count_the_work_that_anatomy_counts(
     first = 3 * STEM_FILTERS * 3 * 3 * 32 * 32
     assert work["backward"] == 4 * (2 * convolutions - first), "images need no gradient by the first depthwise layer"
     assert record["share"] > 0
-    assert capsys.readouterr().out == (tmp_path / "limits-champion.md").read_text()
+    assert done.stdout == (tmp_path / "limits-champion.md").read_text()
 
 
 def test_the_wide_network_of_width_32_is_of_its_weight_class() -> None:
