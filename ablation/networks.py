@@ -75,6 +75,10 @@ wider_hardswish = partial(chain, stem_filters=8, activation=nn.Hardswish)
 wide_shallow = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(48, 96, 112), blocks=(1, 2, 2))
 wide_end = partial(chain, stem_filters=8, activation=nn.Hardswish, widths=(32, 64, 128), blocks=(2, 3, 2))
 
+# A longer stage at full resolution, with as many parameters.
+full_resolution_3_2_1 = partial(wide_shallow, widths=(64, 96, 96), blocks=(3, 2, 1))
+full_resolution_2_2_2 = partial(wide_shallow, widths=(64, 88, 88), blocks=(2, 2, 2))
+
 # Dropout.
 wide_shallow_dropout_0_15 = partial(wide_shallow, dropout=0.15)
 wide_shallow_no_dropout = partial(wide_shallow, dropout=0.0)
