@@ -104,7 +104,7 @@ class Dataset:
         The split is stratified and fixed, and keeps groups together. The returned dataset holds no test image, so
         whatever is chosen on it is not chosen on the test set.
         """
-        held = self._held_out() if self.train.groups is None else self._groups_held_out(self.train.groups)
+        held = splitting.choose(self.train.labels, HOLDOUT_SHARE, HOLDOUT_SEED, self.train.groups, least=0)
         if not held.any():
             raise SepnetError(
                 f"{self.name} has {len(self.train)} training images, too few to hold a tenth of each class out: "
@@ -115,15 +115,3 @@ class Dataset:
             train=self.train.select(torch.nonzero(~held).flatten()),
             test=self.train.select(torch.nonzero(held).flatten()),
         )
-
-    def _held_out(self) -> Tensor:
-        generator = torch.Generator().manual_seed(HOLDOUT_SEED)
-        held = torch.zeros(len(self.train), dtype=torch.bool)
-        for label in range(len(self.classes)):
-            members = torch.nonzero(self.train.labels == label).flatten()
-            count = round(HOLDOUT_SHARE * len(members))
-            held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-        return held
-
-    def _groups_held_out(self, groups: Tensor) -> Tensor:
-        return splitting.choose(self.train.labels, HOLDOUT_SHARE, HOLDOUT_SEED, groups)

@@ -32,11 +32,11 @@ def find_groups(names: Sequence[str], pattern: str) -> Tensor:
     return torch.tensor(groups, dtype=torch.int64)
 
 
-def choose(labels: Tensor, share: float, seed: int, groups: Tensor | None = None) -> Tensor:
+def choose(labels: Tensor, share: float, seed: int, groups: Tensor | None = None, *, least: int = 1) -> Tensor:
     """Return which images ``(N,)`` are held out: about ``share`` of each class, by the seed.
 
-    Of a class of two images or more at least one is held out and at least one is not. With ``groups`` ``(N,)``, all
-    images of a group go the same way, and the share is met as nearly as that allows.
+    Of each class at least ``least`` images are held out, and at least one is not. With ``groups`` ``(N,)``, all images
+    of a group go the same way, and the share is met as nearly as that allows.
     """
     generator = torch.Generator().manual_seed(seed)
     if groups is not None:
@@ -44,7 +44,7 @@ def choose(labels: Tensor, share: float, seed: int, groups: Tensor | None = None
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique().tolist():
         members = torch.nonzero(labels == label).flatten()
-        count = min(max(1, round(share * len(members))), len(members) - 1)
+        count = min(max(least, round(share * len(members))), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     return held
 
