@@ -48,30 +48,15 @@ def load(name: str, *, source: Path | None = None) -> Dataset:
     return _entry(name).load(source)
 
 
-def open_data(
-    data: str | Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    channels: int | None = None,
-    group_by: str | None = None,
-    test_share: float | None = None,
-    split_seed: int | None = None,
-    skip_broken: bool | None = None,
-) -> Dataset:
-    """Return a dataset by its name, or one of pictures by its path; the options are of pictures alone.
+def open_data(data: str | Path, **options: Any) -> Dataset:
+    """Return a dataset by its name, or one of pictures by its path.
+
+    ``options`` are of pictures alone: fields of :class:`sepnet.data.pictures.Pictures`, None where not given.
 
     Raises:
         SepnetError: as for :func:`load` and :func:`sepnet.data.folder.load`; or options were given with a name.
 
     """
-    options: dict[str, Any] = {
-        "image_size": image_size,
-        "channels": channels,
-        "group_by": group_by,
-        "test_share": test_share,
-        "split_seed": split_seed,
-        "skip_broken": skip_broken,
-    }
     given = {name: value for name, value in options.items() if value is not None}
     if not is_path(data):
         entry = _entry(str(data))
