@@ -87,8 +87,7 @@ def _difference() -> float | None:
 
 
 def _advice(precision: str, *, works: bool) -> Iterator[str]:
-    compiled, able = native.native(), environment.processor_capabilities()
-    runs = [variant for variant, needs in native.VARIANTS.items() if all(able.get(need) for need in needs)]
+    compiled, runs = native.native(), native.runnable()
     if not works:
         yield f"the kernels compute something else than PyTorch: set {native.SWITCH}={native.NONE}, and report it"
     if compiled is None and native.SWITCH not in os.environ and runs:

@@ -129,11 +129,12 @@ def gradients(
 def computes(x: Tensor, *float32: Tensor | None) -> bool:
     """Tell whether there are kernels for images of x's type whose other tensors are float32."""
     compiled = native()
-    return (
-        compiled is not None
-        and compiled.computes(x.dtype)
-        and all(tensor is None or tensor.dtype == torch.float32 for tensor in float32)
-    )
+    return compiled is not None and compiled.computes(x.dtype) and are_float32(*float32)
+
+
+def are_float32(*tensors: Tensor | None) -> bool:
+    """Tell whether all tensors that there are have the type of weights and statistics."""
+    return all(tensor is None or tensor.dtype == torch.float32 for tensor in tensors)
 
 
 def pointers(address: Address, *tensors: Tensor | None) -> list[int | None]:

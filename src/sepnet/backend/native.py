@@ -26,7 +26,6 @@ SWITCH = "SEPNET_KERNELS"
 """The environment variable that names one variant, or ``none`` for PyTorch alone."""
 NONE = "none"
 
-
 _STAGE_COUNTS = (
     *("threads", "images", "height", "width", "channels", "out_height", "out_width", "out_channels"),
     *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns"),
@@ -127,6 +126,12 @@ def describe(device: str = "cpu", precision: str = "fp32") -> str:
     return f"PyTorch alone: {reason}"
 
 
+def runnable() -> list[str]:
+    """Return the variants that this processor runs, the fastest first, compiled or not."""
+    able = processor_capabilities()
+    return [variant for variant, needs in VARIANTS.items() if all(able.get(need) for need in needs)]
+
+
 @functools.cache
 def _find() -> Native | str:
     """Return the library to use, or why there is none."""
@@ -135,8 +140,7 @@ def _find() -> Native | str:
         return f"{SWITCH}={NONE}"
     if wanted not in ("", *VARIANTS):
         raise SepnetError(f"{SWITCH} is '{wanted}': expected {', '.join(VARIANTS)} or {NONE}, or leave it unset")
-    able = processor_capabilities()
-    runs = [variant for variant, needs in VARIANTS.items() if all(able.get(need) for need in needs)]
+    runs = runnable()
     if not runs:
         return "the processor lacks AVX2"
     if wanted and wanted not in runs:

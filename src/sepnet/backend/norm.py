@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepnet.backend.library import Address, Call, gradients, library, new_like, pointers, register
+from sepnet.backend.library import Address, Call, are_float32, gradients, library, new_like, pointers, register
 from sepnet.backend.native import Norm, native
 
 _BATCH = "Tensor sums, Tensor? weight, Tensor? bias"
@@ -54,10 +54,6 @@ def reference_backward(*flat: Any) -> tuple[Tensor, ...]:
     return gradients(lambda s, w, b: reference(s, w, b, None, None, count, eps, 0.0), tensors, (grad_coefficients,))
 
 
-def _float32(*tensors: Tensor | None) -> bool:
-    return all(tensor is None or tensor.dtype == torch.float32 for tensor in tensors)
-
-
 def _outputs(sums: Tensor, weight: Any, bias: Any, mean: Any, var: Any, *_: Any) -> tuple[Tensor, ...]:  # noqa: ARG001
     coefficients = torch.empty_like(sums, dtype=torch.float32)
     return coefficients, torch.empty_like(sums), new_like(mean, coefficients), new_like(var, coefficients)
@@ -66,7 +62,7 @@ def _outputs(sums: Tensor, weight: Any, bias: Any, mean: Any, var: Any, *_: Any)
 def _call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
     sums, weight, bias, mean, var, count, eps, momentum = flat
     compiled = native()
-    if compiled is None or not _float32(weight, bias, mean, var):
+    if compiled is None or not are_float32(weight, bias, mean, var):
         return None
     tensors = pointers(address, sums, weight, bias, *outputs[:2], mean, var, *outputs[2:])
     return Call(compiled.kernel("norm_forward"), Norm(sums.shape[1], count, eps, momentum, *tensors))
@@ -79,7 +75,7 @@ def _backward_outputs(sums: Tensor, weight: Any, bias: Any, *_: Any) -> tuple[Te
 def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
     sums, weight, bias, count, eps, moments, grad_coefficients = flat
     compiled = native()
-    if compiled is None or not _float32(weight, bias):
+    if compiled is None or not are_float32(weight, bias):
         return None
     tensors = (sums, weight, bias, None, moments, None, None, None, None, grad_coefficients, *outputs)
     return Call(compiled.kernel("norm_backward"), Norm(sums.shape[1], count, eps, 0.0, *pointers(address, *tensors)))
