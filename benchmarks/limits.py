@@ -30,14 +30,13 @@ from sepnet.backend import describe, executor, keep_freed_memory
 from sepnet.backend.launch import Launch
 from sepnet.backend.native import Pool, Stage, native
 from sepnet.errors import SepnetError
-from sepnet.jobs import resolve_precision
+from sepnet.jobs import resolve_precision, resolve_recipe
 from sepnet.notices import notice
 from sepnet.rehearsal import batches, random_dataset, training_step
-from sepnet.training.recipe import load_recipe
 
 IMAGE_SHAPE, CLASSES, IMAGES = (3, 32, 32), 10, 2_000
-STEPS = 3
-"""Timed in each round, after one that is not."""
+STEPS = 4
+"""Timed in each round."""
 PRODUCTS = (1024, 2048, 4096)
 """Rows and columns of the matrices; the size with the best median counts."""
 COPY_MIB = 512
@@ -125,7 +124,7 @@ def measure(network: str, batch_size: int, repeats: int) -> dict[str, Any]:
     keep_freed_memory()
     torch.set_flush_denormal(True)
     dataset = random_dataset(IMAGE_SHAPE, CLASSES, max(IMAGES, batch_size), 1)
-    recipe = load_recipe(_recipe(network), batch_size=batch_size, first_size=1.0)
+    recipe = resolve_recipe(network, None, batch_size=batch_size, first_size=1.0)
     Timed.rows, Timed.itemsize = [], 2 if precision == "bf16" else 4
     with mock.patch.object(executor, "Launch", Timed):
         step = training_step(network, dataset, recipe, device="cpu", precision=precision)
@@ -136,7 +135,7 @@ def measure(network: str, batch_size: int, repeats: int) -> dict[str, Any]:
         rates: dict[str, list[float]] = {}
         for number in range(repeats + 1):
             notice(f"round {number} of {repeats}" if number else "a round that does not count")
-            for _ in range(STEPS + 1):
+            for _ in range(STEPS):
                 began = time.perf_counter()
                 step(*next(upcoming))
                 whole.append(time.perf_counter() - began)
@@ -156,12 +155,6 @@ def measure(network: str, batch_size: int, repeats: int) -> dict[str, Any]:
         **{"kernels": kernels, "kernels_ms": taken, "limit_ms": least, "share": least / taken},
         "step_ms": 1e3 * statistics.median(whole),
     }
-
-
-def _recipe(network: str) -> str:
-    from sepnet.networks import NETWORKS
-
-    return network if network in NETWORKS else "champion"
 
 
 def measure_rates(precision: str) -> Iterator[tuple[str, float]]:
