@@ -284,7 +284,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     run, stranger = (sepnet.train(make, patterns(), RECIPE, out=tmp_path) for make in (tiny, other))
     unseal(run.path)
     shutil.copy(stranger.path / "weights.safetensors", run.path)
-    with pytest.raises(SepnetError, match="it is of another network"):
+    with pytest.raises(SepnetError, match="it belongs to another network"):
         sepnet.evaluate(run, patterns(), network=tiny())
 
 
@@ -328,7 +328,7 @@ def test_what_is_shipped_is_a_finished_run_of_that_network(name: str) -> None:
 
 def test_without_shipped_weights_a_name_is_no_run(weights: Path) -> None:
     for use in (sepnet.load, sepnet.evaluate):
-        with pytest.raises(SepnetError, match="no weights are shipped for 'champion': give a run's folder"):
+        with pytest.raises(SepnetError, match="sepnet has no trained weights for 'champion': give a run's folder"):
             use("champion")
 
 
@@ -363,7 +363,7 @@ def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("champion", "no weights are shipped for 'champion'"),
+        ("champion", "sepnet has no trained weights for 'champion'"),
         ("champoin", "'champoin' is neither a run's folder nor a network: did you mean 'champion'?"),
         ("runs/absent", "expected a folder that `sepnet train` made, or a network with trained weights"),
         ("empty", "'empty' is not a run"),
@@ -373,7 +373,7 @@ def test_evaluate_for_reading(trained: Path, capsys: Captured) -> None:
         ("RUN --device abacus", "device is 'abacus'"),
         ("RUN --precision fp8", "precision is 'fp8'"),
         ("", "RUN|NETWORK"),
-        ("broken", "'broken/weights.safetensors' is not as it was"),
+        ("broken", "'broken/weights.safetensors' has changed since"),
         ("unfinished", "is not finished"),
     ],
 )

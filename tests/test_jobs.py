@@ -132,7 +132,7 @@ def test_images_keep_their_size_for_a_network_that_takes_no_smaller_ones(
         sepnet.train(flat, patterns(), settings={"first_size": 0.5}, epochs=1, out=tmp_path)
     run = sepnet.train(flat, patterns(), epochs=1, out=tmp_path)
     assert run.config.recipe.first_size == 1
-    assert "flat takes no smaller images: all have their own size from the start" in capsys.readouterr().err
+    assert "flat does not accept smaller inputs; progressive resizing is off" in capsys.readouterr().err
     run = sepnet.train(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(8), flat()), patterns(), epochs=1, out=tmp_path)
     assert run.config.recipe.first_size == load_recipe("champion").first_size
 
@@ -207,7 +207,7 @@ def test_several_seeds_are_trained_and_judged_by_welch(tmp_path: Path) -> None:
 
 def test_load_refuses_what_is_not_finished_or_has_changed(tmp_path: Path) -> None:
     run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path)
-    with pytest.raises(SepnetError, match="'tiny', was made in a Python session: give it there as network=…"):
+    with pytest.raises(SepnetError, match="'tiny', was created in a Python session: pass it as network=…"):
         sepnet.load(run.path)
     with pytest.raises(SepnetError, match="has changed since"):
         sepnet.load(run, nn.Linear(2, 2))

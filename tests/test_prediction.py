@@ -363,7 +363,7 @@ def test_predict_for_reading(trained: Path, folder: Path, capsys: Captured) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("champion good.png", "no weights are shipped for 'champion'"),
+        ("champion good.png", "sepnet has no trained weights for 'champion'"),
         ("champoin good.png", "did you mean 'champion'?"),
         ("RUN", "IMAGE|FOLDER"),
         ("RUN absent.png", "'absent.png' is neither a file nor a folder"),

@@ -434,8 +434,8 @@ def test_a_file_may_name_its_rules(tmp_path: Path) -> None:
         ("allowed_layers = 'relu'", "allowed_layers is 'relu': expected a list of texts"),
         ("allowed_layers = [1]", "expected a list of texts"),
         ("name = 3\ndropout = true", "name is 3: expected a text"),
-        ("", "judge nothing"),
-        ("dropout = false\nmax_dropout = 0.3", "judge nothing"),
+        ("", "set no rule"),
+        ("dropout = false\nmax_dropout = 0.3", "set no rule"),
         ("dropout = ", "is not TOML"),
         ("[dropout]\nrate = 3", "expected true or false"),
     ],
@@ -467,5 +467,5 @@ def test_unknown_rules_are_answered_with_the_known() -> None:
 
 
 def test_rules_that_judge_nothing_are_refused_from_python() -> None:
-    with pytest.raises(SepnetError, match="judge nothing"):
+    with pytest.raises(SepnetError, match="set no rule"):
         Rules()

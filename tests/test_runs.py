@@ -67,8 +67,16 @@ def test_a_finished_run_is_sealed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [
-        ("history.csv", lambda file: file.write_text(file.read_text().replace("0.5", "0.75")), "is not as it was"),
-        ("logits.safetensors", lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x01"), "is not as it was"),
+        (
+            "history.csv",
+            lambda file: file.write_text(file.read_text().replace("0.5", "0.75")),
+            "has changed since the run was finished",
+        ),
+        (
+            "logits.safetensors",
+            lambda file: file.write_bytes(file.read_bytes()[:-1] + b"\x01"),
+            "has changed since the run was finished",
+        ),
         ("history.csv", Path.unlink, "is missing, which the finished run had"),
         ("checkpoint.safetensors", Path.touch, "was not there when the run was finished: remove it"),
         ("manifest.json", lambda file: file.write_text('{"files": {"../secret": "0"}}'), "expected 64 hexadecimal"),
@@ -139,7 +147,7 @@ def test_a_damaged_run_is_not_trained_again_unasked(run: Run, tmp_path: Path) ->
     assert found is not None
     assert found.path == copy
     shutil.rmtree(copy)
-    with pytest.raises(SepnetError, match=r"log\.txt' is not as it was"):
+    with pytest.raises(SepnetError, match=r"log\.txt' has changed since the run"):
         Run.find(tmp_path, run.config)
 
 

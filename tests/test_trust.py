@@ -68,7 +68,7 @@ def test_a_strangers_code_is_not_run(verb: str, file: str, bundle: Path, capsys:
     _name(bundle / "run", f"{file}:small")
     assert run_cli([verb, *VERBS[verb]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"is in the Python file '{file}', which is not run unasked" in line
+    assert f"is in the Python file '{file}', which is not run by default" in line
     assert "--trust" in line
     assert not Path(MARK).exists()
 
@@ -107,7 +107,7 @@ def test_what_python_just_trained_can_be_used(network: nn.Module, tmp_path: Path
     assert all(torch.equal(tensor, run.weights()[name]) for name, tensor in loaded.state_dict().items())
     comparison = sepnet.compare(run, run, data, out=tmp_path)
     assert comparison.base.anatomy.network == run.config.network
-    with pytest.raises(SepnetError, match="was made in a Python session: give it there as network=…"):
+    with pytest.raises(SepnetError, match="was created in a Python session: pass it as network=…"):
         sepnet.load(Run.open(run.path))
 
 

@@ -125,14 +125,14 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
         if epochs is not None:
             run.extend(epochs)
         if run.finished:
-            notice(f"run {run.path} is finished; more epochs would go on with it")
+            notice(f"run {run.path} is finished already; give --epochs to train it for more")
             with open_loggers(job.loggers, run):
                 return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
             describe(run, model, anew=True)
         if job.keeps_size:
-            notice(f"{run.config.network} takes no smaller images: all have their own size from the start")
+            notice(f"{run.config.network} does not accept smaller inputs; progressive resizing is off")
         with open_loggers(job.loggers, run) as log:
             trainer = Trainer(model, job.dataset, run, log=log)
             trainer.fit()

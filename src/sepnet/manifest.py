@@ -45,7 +45,7 @@ def verify_manifest(folder: Path, names: Collection[str], *, optional: Collectio
     manifest = to_settings(Manifest, parse_json(read_text(file, follow_links=False), f"'{file}'"), source=f"'{file}'")
     for name in manifest.files:
         if name not in names:
-            raise SepnetError(f"'{file}' names '{name}', which is of no run: {advice}")
+            raise SepnetError(f"'{file}' names '{name}', which is not a file of a run: {advice}")
     for name in names:
         there, sealed = exists(folder / name), manifest.files.get(name)
         if there and sealed is None:
@@ -53,4 +53,4 @@ def verify_manifest(folder: Path, names: Collection[str], *, optional: Collectio
         if sealed is not None and not there and name not in optional:
             raise SepnetError(f"'{folder / name}' is missing, which the finished run had: {advice}")
         if there and hashlib.sha256(read_file(folder / name, follow_links=False)).hexdigest() != sealed:
-            raise SepnetError(f"'{folder / name}' is not as it was when the run was finished: {advice}")
+            raise SepnetError(f"'{folder / name}' has changed since the run was finished: {advice}")

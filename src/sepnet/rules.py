@@ -58,7 +58,7 @@ class Rules:
         if not 0 < self.max_dropout < 1:
             raise SepnetError(f"rules: max_dropout is {self.max_dropout}: expected a number between 0 and 1")
         if not self.judges():
-            raise SepnetError(f"rules '{self.name}' judge nothing: expected at least one of {', '.join(_JUDGES)}")
+            raise SepnetError(f"rules '{self.name}' set no rule: expected at least one of {', '.join(_JUDGES)}")
 
     def judges(self) -> list[Callable[[Anatomy, "Rules"], "Result"]]:
         """Return what judges each rule that is set."""
@@ -211,19 +211,19 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
 def _judge_parameters(anatomy: Anatomy, rules: Rules) -> Result:
     split = f" ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)"
     heaviest = max(anatomy.layers, key=lambda layer: layer.trainable + layer.non_trainable)
-    blamed = Violation(layer=heaviest.name, reason=f"holds most, {heaviest.trainable + heaviest.non_trainable:,}")
+    blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.trainable + heaviest.non_trainable:,}")
     return _below("parameters", anatomy.parameters, rules.parameters_below, blamed, detail=split)
 
 
 def _judge_macs(anatomy: Anatomy, rules: Rules) -> Result:
     heaviest = max(anatomy.layers, key=lambda layer: layer.macs)
-    blamed = Violation(layer=heaviest.name, reason=f"takes most, {heaviest.macs:,}")
+    blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.macs:,}")
     return _below("MACs", anatomy.macs, rules.macs_below, blamed)
 
 
 def _judge_activations(anatomy: Anatomy, rules: Rules) -> Result:
     peak = anatomy.peak_activation
-    blamed = Violation(layer=peak.layer, reason=f"is where {peak.values:,} values are alive at once")
+    blamed = Violation(layer=peak.layer, reason=f"is where {peak.values:,} values are in memory at once")
     detail = f" bytes at {rules.bytes_per_value} a value, in {peak.layer}"
     measured = peak.values * rules.bytes_per_value
     return _below("peak activation memory", measured, rules.activation_bytes_below, blamed, detail=detail)

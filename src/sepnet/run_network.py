@@ -83,11 +83,11 @@ def _require_trust(run: Run, trust: bool) -> None:
     path, separator, _ = name.rpartition(":")
     if name not in NETWORKS and not separator:
         raise SepnetError(
-            f"the network of run '{run.path}', '{name}', was made in a Python session: give it there as network=…"
+            f"the network of run '{run.path}', '{name}', was created in a Python session: pass it as network=…"
         )
     if separator and not trust:
         raise SepnetError(
-            f"the network of run '{run.path}' is in the Python file '{path}', which is not run unasked: "
+            f"the network of run '{run.path}' is in the Python file '{path}', which is not run by default: "
             "if you trust that code, give --trust (in Python trust=True, or the network itself as network=…)"
         )
 

@@ -132,8 +132,8 @@ class Run:
             return
         if not self.sealed:
             notice_once(
-                f"run {self.path} has no {MANIFEST}, as it was made by an older version: its figures are checked by "
-                f"one another only; `Run.open(…).seal()` seals it"
+                f"run {self.path} has no {MANIFEST}, as it was made by an older version: its figures are only "
+                f"checked against each other; `Run.open(…).seal()` seals it"
             )
         self._verify_figures()
 

@@ -56,7 +56,7 @@ def require_alike(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     for name in [*expected, *tensors]:
         if name not in tensors or name not in expected:
             what = "lacks" if name in expected else "has an unexpected"
-            raise SepnetError(f"'{source}' {what} tensor '{name}': it is of another network, or damaged")
+            raise SepnetError(f"'{source}' {what} tensor '{name}': it belongs to another network, or is damaged")
         given, wanted = tensors[name], expected[name]
         if given.shape != wanted.shape or given.dtype != wanted.dtype:
             forms = [f"{str(one.dtype).removeprefix('torch.')} of shape {tuple(one.shape)}" for one in (given, wanted)]

@@ -96,7 +96,7 @@ class Classifier:
 def _resolve_device(config: RunConfig, device: str | torch.device | None) -> str:
     """Return the device that was asked for, else the run's; the processor where the run's GPU is not here."""
     if device is None and config.device != "cpu" and not torch.cuda.is_available():
-        notice(f"trained on '{config.device}', which is not here: computing on the cpu")
+        notice(f"trained on '{config.device}', which this machine does not have: computing on the CPU")
         return "cpu"
     return jobs.resolve_device(device or config.device)
 
@@ -154,7 +154,7 @@ def evaluate(
         notice(
             f"run {run.path} scored {100 * last:.2f} % on these images and now scores "
             f"{100 * evaluation.accuracy:.2f} %: its weights are not those of its last epoch, "
-            "or this machine computes otherwise"
+            "or this machine computes differently"
         )
     figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
     return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)

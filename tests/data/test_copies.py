@@ -182,7 +182,7 @@ class TestSheets:
     def test_a_sheet_cut_short(self, tiny: Tiny, tmp_path: Path) -> None:
         whole = tiny.files["sheets"]["data_batch_5.png"]
         line = self.broken(tiny, tmp_path, "data_batch_5.png", whole[: len(whole) // 2])
-        assert "'data_batch_5.png' is not a whole PNG file" in line
+        assert "'data_batch_5.png' is not a complete PNG file" in line
 
     @pytest.mark.parametrize("wrong", [b"", b"[1,", b"\xff\xfe", b"[" * 100_000])
     def test_labels_that_are_no_json(self, tiny: Tiny, tmp_path: Path, wrong: bytes) -> None:
@@ -213,11 +213,11 @@ class TestUserMistakes:
 
     def test_an_empty_folder(self, tiny: Tiny, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
-        assert f"nothing in '{tmp_path / 'empty'}' is CIFAR-10: expected a folder" in refusal(tmp_path / "empty")
+        assert f"'{tmp_path / 'empty'}' contains no file of CIFAR-10: expected a folder" in refusal(tmp_path / "empty")
 
     def test_a_text_file(self, tiny: Tiny, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("not images")
-        assert f"'{tmp_path / 'notes.txt'}' is not a whole archive" in refusal(tmp_path / "notes.txt")
+        assert f"'{tmp_path / 'notes.txt'}' is not a complete archive" in refusal(tmp_path / "notes.txt")
 
     @pytest.mark.parametrize("kind", ["tar", "zip"])
     def test_an_archive_of_something_else(self, tiny: Tiny, tmp_path: Path, kind: str) -> None:
@@ -228,7 +228,7 @@ class TestUserMistakes:
         else:
             with tarfile.open(path, "w") as tar:
                 tar.addfile(tarfile.TarInfo("notes.txt"), io.BytesIO())
-        assert f"nothing in '{path}' is CIFAR-10" in refusal(path)
+        assert f"'{path}' contains no file of CIFAR-10" in refusal(path)
 
     def test_a_file_that_unpacks_to_far_too_much(self, tiny: Tiny, tmp_path: Path) -> None:
         path = tmp_path / "bomb.zip"

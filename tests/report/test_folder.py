@@ -119,7 +119,7 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path, capsys: Captured
     assert run(["report", "runs/tiny-0", "--out", "mine"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "'mine' holds 'thesis.txt', which is of no report of sepnet's" in captured.err
+    assert "'mine' holds 'thesis.txt', which is not part of a report of sepnet's" in captured.err
     assert [path.name for path in (folder / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -137,7 +137,7 @@ def test_a_report_that_was_added_to_is_left_alone(folder: Path, capsys: Captured
 def test_the_folder_one_works_in_is_not_replaced(folder: Path, capsys: Captured, out: str) -> None:
     finished_run(Path("runs"), "tiny", 5)
     assert run(["report", "runs/tiny-0", "--out", out]) == 2
-    assert "is where you are" in capsys.readouterr().err
+    assert "is the current folder" in capsys.readouterr().err
 
 
 def test_another_comparison_has_a_report_of_its_own(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_folder_with_a_readme_of_its_own_is_left_alone(folder: Path, capsys: C
     (folder / "mine").mkdir()
     (folder / "mine/README.md").write_text("mine")
     assert run(["report", "runs/tiny-0", "--out", "mine"]) == 2
-    assert "'mine' holds 'README.md', which is of no report of sepnet's" in capsys.readouterr().err
+    assert "'mine' holds 'README.md', which is not part of a report of sepnet's" in capsys.readouterr().err
     assert (folder / "mine/README.md").read_text() == "mine"
 
 
@@ -263,7 +263,7 @@ def test_a_run_whose_network_is_gone_says_so(folder: Path, capsys: Captured) -> 
     for name in ("anatomy.json", "definition.py"):
         (one.path / name).unlink()
     assert run(["report", str(one.path)]) == 2
-    assert "is in the Python file 'net.py', which is not run unasked" in capsys.readouterr().err
+    assert "is in the Python file 'net.py', which is not run by default" in capsys.readouterr().err
     assert run(["report", str(one.path), "--trust"]) == 2
     assert "network file 'net.py' does not exist" in capsys.readouterr().err
 

@@ -81,7 +81,7 @@ def test_no_bit_can_be_flipped(place: int) -> None:
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(change: dict[str, object], field: str) -> None:
-    with pytest.raises(SepnetError, match=f"belongs to another run, of another {field}"):
+    with pytest.raises(SepnetError, match=f"is the checkpoint of another run, which has another {field}"):
         read(CONTENT, replace(CONFIG, **change), source="c")  # type: ignore[arg-type]
 
 

@@ -98,4 +98,4 @@ def test_a_logger_that_fails_while_training_is_left_out(
     sepnet.train("net.py:small", "sample", "quick.toml", resume=True, epochs=3, **options)
     assert asked == [1, 2]
     assert len(sepnet.Run.open(run).history) == 3
-    assert "tensorboard is not written to any longer: the disk is full" in capsys.readouterr().err
+    assert "tensorboard is not written to any more: the disk is full" in capsys.readouterr().err

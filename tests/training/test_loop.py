@@ -277,7 +277,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
     run = _train(tmp_path, name="run")
     run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:1000])
-    with pytest.raises(SepnetError, match=r"checkpoint\.safetensors' is not as it was when the run was finished"):
+    with pytest.raises(SepnetError, match=r"checkpoint\.safetensors' has changed since the run was finished"):
         _train(tmp_path, name="run", resume=True, epochs=4)
     (run.path / "manifest.json").unlink()
     with pytest.raises(SepnetError, match=r"checkpoint\.safetensors' is not a safetensors file"):

@@ -66,7 +66,7 @@ def walk(graph: Graph) -> list[Step]:
         fields.update(zip(op.results, step.fields, strict=True))
         steps.append(step)
     if not any(step.kind for step in steps):
-        raise SepnetError(f"network '{graph.network}' does nothing with its image: expected at least one layer")
+        raise SepnetError(f"network '{graph.network}' returns its image unchanged: expected at least one layer")
     return steps
 
 

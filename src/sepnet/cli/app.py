@@ -164,7 +164,7 @@ def _refuse_empty(arguments: list[str]) -> None:
             place = option
         else:
             continue
-        raise SepnetError(f"{place} is empty: expected a value, as of a variable that is set, or leave it out")
+        raise SepnetError(f"{place} is empty: expected a value (is a shell variable unset?); otherwise leave it out")
 
 
 def _usage_message(error: typer.TyperException) -> str:

@@ -37,9 +37,11 @@ def command(
     image_size: ImageSizeOption = "32",
     channels: ChannelsOption = 3,
     classes: ClassesOption = 10,
-    images: Annotated[int, typer.Option(min=1, help="Training images of an epoch; CIFAR-10's by default.")] = 50_000,
+    images: Annotated[
+        int, typer.Option(min=1, help="Training images in an epoch; as many as CIFAR-10 has by default.")
+    ] = 50_000,
     validation_images: Annotated[
-        int, typer.Option(min=1, help="Images to validate on after each epoch; CIFAR-10's by default.")
+        int, typer.Option(min=1, help="Images to validate on after each epoch; as many as CIFAR-10 has by default.")
     ] = 10_000,
     seconds: Annotated[float, typer.Option(help="How long to measure, warm-up included.")] = 20.0,
     form: FormatOption = TextOrJson.text,

@@ -47,7 +47,7 @@ def command(
         str,
         typer.Argument(
             metavar="CHALLENGER",
-            help="The network that is to beat it, named likewise.",
+            help="The network that is to beat it, named in the same way.",
             autocompletion=complete_networks,
         ),
     ] = "champion",
@@ -64,7 +64,8 @@ def command(
         int | None, typer.Option(help="Images per step of both networks; each recipe's unless given.")
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="(Highest) learning rate of both networks; each recipe's unless given.")
+        float | None,
+        typer.Option(help="Learning rate (the highest of a schedule) of both networks; each recipe's unless given."),
     ] = None,
     settings: SettingsOption = None,
     base_recipe: Annotated[

@@ -53,7 +53,7 @@ def command(
 
     Every format takes raw pixels, 0 to 255: the run's mean and deviation are inside. onnx-int8 and c are one int8
     network, calibrated on training images of the run's data; c needs no library, no allocation and no floating point.
-    A file that sepnet wrote before is replaced; another's is not. keras computes in fp32, so its accuracy is that of
+    An existing file is replaced only if sepnet wrote it. keras computes in fp32, so its accuracy is that of
     `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]' or 'sepnet[onnx]'; c needs neither.
     """
     from sepnet import api

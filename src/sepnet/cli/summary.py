@@ -61,7 +61,7 @@ def _print(network: str, form: SummaryFormat, shape: tuple[int, int, int], class
 
     if effective:
         if form is not SummaryFormat.text:
-            raise SepnetError(f"--effective with --format {form}: expected text, the only form it has")
+            raise SepnetError(f"--effective with --format {form}: expected text, its only format")
         from sepnet import api
 
         with only_results():

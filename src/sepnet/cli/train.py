@@ -101,7 +101,9 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; the recipe's unless given.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; the recipe's unless given.")] = None,
-    lr: Annotated[float | None, typer.Option(help="(Highest) learning rate; the recipe's unless given.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate (the highest of a schedule); the recipe's unless given.")
+    ] = None,
     settings: SettingsOption = None,
     seed: Annotated[int | None, typer.Option(help="Random seed [default: 0].")] = None,
     device: DeviceOption = None,

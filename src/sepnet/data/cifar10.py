@@ -113,6 +113,6 @@ def check(name: str, record: bytes, *, origin: str) -> None:
     found = sha256_of(record)
     if found != SHA256[name]:
         raise SepnetError(
-            f"{origin} gives {name} with SHA-256 {found}: expected CIFAR-10's own, {SHA256[name]}; "
+            f"{origin} contains {name} with SHA-256 {found}: expected CIFAR-10's, {SHA256[name]}; "
             "nothing was kept, get a fresh copy"
         )

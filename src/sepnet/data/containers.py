@@ -70,7 +70,7 @@ def _read_folder(path: Path) -> dict[str, bytes]:
     archive = next((file for folder in folders for file in _archives(folder)), None)
     if archive is not None:
         return _read_archive(archive)
-    raise SepnetError(f"nothing in '{path}' is CIFAR-10: expected {EXPECTED}")
+    raise SepnetError(f"'{path}' contains no file of CIFAR-10: expected {EXPECTED}")
 
 
 def _folders(path: Path, depth: int) -> Iterator[Path]:
@@ -113,10 +113,10 @@ def _read_archive(path: Path) -> dict[str, bytes]:
         raise
     except Exception as error:  # a damaged archive can break its reader anywhere
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise SepnetError(f"'{path}' is not a whole archive ({reason}): expected {EXPECTED}") from error
+        raise SepnetError(f"'{path}' is not a complete archive ({reason}): expected {EXPECTED}") from error
     found = _recognise(frozenset(contents))
     if found is None:
-        raise SepnetError(f"nothing in '{path}' is CIFAR-10: expected {EXPECTED}")
+        raise SepnetError(f"'{path}' contains no file of CIFAR-10: expected {EXPECTED}")
     return to_records(found, contents, f"'{path}'")
 
 
@@ -200,7 +200,7 @@ class _Bounded:
 
 def _require_bounded(size: int, origin: str) -> None:
     if size > LARGEST_FILE:
-        raise SepnetError(f"{origin} holds {size:,} bytes: no file of CIFAR-10 is so long, get a fresh copy")
+        raise SepnetError(f"{origin} holds {size:,} bytes: longer than any file of CIFAR-10; get a fresh copy")
 
 
 def _recognise(names: frozenset[str]) -> Format | None:

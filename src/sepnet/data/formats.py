@@ -123,7 +123,7 @@ def _pixels(content: bytes, origin: str) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        raise SepnetError(f"{origin} is not a whole PNG file ({error}): get a fresh copy") from error
+        raise SepnetError(f"{origin} is not a complete PNG file ({error}): get a fresh copy") from error
     return pixels.reshape(height, width, 3).transpose(0, 2, 1).reshape(height, 3 * width)
 
 

@@ -70,7 +70,7 @@ def require_writable(path: Path, format: str) -> None:
         raise SepnetError(f"'{path}' does not end in {suffix}, as files of the format '{format}' do: name it so")
     if format == "c" and identifier(path.stem) != path.stem:
         raise SepnetError(
-            f"'{path.name}' cannot begin C's names: use letters, digits and _, as {identifier(path.stem)}.c"
+            f"'{path.name}' cannot start a name in C: use letters, digits and _, as {identifier(path.stem)}.c"
         )
     if not path.parent.is_dir():
         raise SepnetError(f"folder '{path.parent}' does not exist: make it, or choose another --out")

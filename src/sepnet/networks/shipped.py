@@ -20,5 +20,5 @@ def shipped_folder(name: str) -> Path:
 
     """
     if not has_weights(name):
-        raise SepnetError(f"no weights are shipped for '{name}': give a run's folder, as `sepnet train` makes")
+        raise SepnetError(f"sepnet has no trained weights for '{name}': give a run's folder, as `sepnet train` makes")
     return WEIGHTS / name

@@ -101,13 +101,13 @@ def _require_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise SepnetError(f"'{folder}' is a file: expected the folder of a report, choose another --out")
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise SepnetError(f"'{folder}' is where you are, and would be replaced: choose a folder below it as --out")
+        raise SepnetError(f"'{folder}' is the current folder, and would be replaced: choose a folder in it as --out")
     if folder.is_dir():
         ours = _is_report(folder)
         for entry in sorted(folder.iterdir()):
             if not ours or entry.is_dir() or not OURS.fullmatch(entry.name):
                 raise SepnetError(
-                    f"'{folder}' holds '{entry.name}', which is of no report of sepnet's: choose another --out"
+                    f"'{folder}' holds '{entry.name}', which is not part of a report of sepnet's: choose another --out"
                 )
 
 

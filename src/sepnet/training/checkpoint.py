@@ -51,9 +51,11 @@ def read(content: bytes, config: RunConfig, *, source: str) -> tuple[State, dict
     if CONFIG in metadata:  # older versions did not write it
         name = config.difference_of_origin(RunConfig.from_toml(metadata[CONFIG], source=source))
         if name is not None:
-            raise SepnetError(f"'{source}' belongs to another run, of another {name}: restore the run's own")
+            raise SepnetError(
+                f"'{source}' is the checkpoint of another run, which has another {name}: restore this run's own"
+            )
     if STATE not in metadata:
-        raise SepnetError(f"'{source}' does not hold the state of a training: start a new run")
+        raise SepnetError(f"'{source}' is not a checkpoint of sepnet's: start a new run")
     state = to_settings(State, parse_json(metadata[STATE], f"'{source}'"), source=f"'{source}'")
     require_in_order(state.history, source=source)
     if not (state.epoch == len(state.history) <= config.recipe.epochs and state.step >= 0):

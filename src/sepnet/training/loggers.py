@@ -56,7 +56,7 @@ def open_loggers(names: Sequence[str], run: Run) -> Iterator[Callable[[Epoch], N
             except Exception as error:
                 del loggers[name]
                 again = f"--reuse --{name} fills in what is missing"
-                notice(f"{name} is not written to any longer: {first_line(error)}; the same command with {again}")
+                notice(f"{name} is not written to any more: {first_line(error)}; the same command with {again}")
 
     finished = False
     try:
@@ -72,7 +72,9 @@ def _open(name: str, run: Run) -> Logger:
     try:
         return LOGGERS[name](run)
     except Exception as error:
-        raise SepnetError(f"--{name} could not be opened: {first_line(error)}; mend it, or train without") from error
+        raise SepnetError(
+            f"--{name} could not be opened: {first_line(error)}; correct it, or train without it"
+        ) from error
 
 
 def _figures(epoch: Epoch) -> dict[str, float]:

@@ -169,7 +169,11 @@ class Trainer:
         """Return what to raise, having recorded it in the run."""
         recipe, saved = self.recipe, self.run.checkpoint_path.is_file()
         decay = f" or weight_decay (now {recipe.weight_decay:g})" if recipe.weight_decay else ""
-        kept = "its last good checkpoint is kept, which would end the same way" if saved else "it has no checkpoint yet"
+        kept = (
+            "its last good checkpoint is kept, but going on from it would end the same way"
+            if saved
+            else "it has no checkpoint yet"
+        )
         advice = f"start a new run with a lower --lr (now {recipe.lr:g}){decay}"
         reason = f"{what} in epoch {self.state.epoch + 1}, expected finite numbers: {advice}"
         with contextlib.suppress(SepnetError):  # the reason matters more than its record

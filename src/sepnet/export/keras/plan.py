@@ -153,7 +153,7 @@ class _Planner:
         value = self.build.natural(self.values[result])
         needed = self._shared(value.number)
         if not needed:
-            raise SepnetError(f"{self.refusal}it leaves its image as it is: expected at least one layer")
+            raise SepnetError(f"{self.refusal}it returns its image unchanged: expected at least one layer")
         channels, height, width = self.graph.image.shape[1:]
         network, image = self.graph.network, (height, width, channels)
         found = KerasPlan(network=network, image=image, layers=tuple(needed), output=value.number, left_out=0)
