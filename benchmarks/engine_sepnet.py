@@ -10,8 +10,8 @@ import sepnet
 from benchmarks.turns import Engine, repeat, serve
 from sepnet.backend import describe, keep_freed_memory
 from sepnet.jobs import resolve_precision
+from sepnet.recipes.recipe import load_recipe
 from sepnet.rehearsal import batches, random_dataset, training_step
-from sepnet.training.recipe import load_recipe
 
 
 def prepare(job: dict[str, Any]) -> Engine:

@@ -15,7 +15,7 @@ import sepnet
 from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS
 from sepnet.notices import notice
-from sepnet.training.recipe import load_recipe
+from sepnet.recipes.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 MODULES = {

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from benchmarks.tables import NOTHING, figure, markdown
 from sepnet.anatomy import KINDS
+from sepnet.recipes.recipe import _RANGES, PRESETS, Recipe, load_recipe
 from sepnet.rules import Rules
 from sepnet.runs import Run
-from sepnet.training.recipe import _RANGES, PRESETS, Recipe, load_recipe
 from sepnet.verdict import judge
 
 ROOT = Path(__file__).parents[1]

@@ -10,8 +10,8 @@ from ablation import race, rows, table
 from ablation.rows import Outcome, Row, read_ledger, read_rows
 from sepnet.errors import SepnetError
 from sepnet.networks import build, fingerprint
+from sepnet.recipes.recipe import load_recipe
 from sepnet.rules import Rules
-from sepnet.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 ROWS = read_rows()

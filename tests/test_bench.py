@@ -17,9 +17,9 @@ from torch import Tensor, nn
 import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.speed import Speed, Timing
-from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare, run_json
 
 BENCH = "bench net.py:small --images 300 --device cpu --seconds 0.02"

@@ -22,9 +22,9 @@ from sepnet.data import sample
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits
 from sepnet.networks import shipped
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
 from sepnet.trained import find_run
-from sepnet.training.recipe import Recipe
 from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny, unseal
 

@@ -13,9 +13,9 @@ import sepnet
 from sepnet import jobs
 from sepnet.errors import SepnetError
 from sepnet.networks import build, fingerprint
+from sepnet.recipes.recipe import Recipe, load_recipe
 from sepnet.runs import Run
 from sepnet.training.prepare import pixel_statistics
-from sepnet.training.recipe import Recipe, load_recipe
 from tests.training.support import CLASSES, patterns, tiny
 
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)

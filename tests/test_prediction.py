@@ -19,7 +19,7 @@ from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
 from sepnet.networks import shipped
 from sepnet.prediction import Guess, Prediction, read_image, to_text
-from sepnet.training.recipe import Recipe
+from sepnet.recipes.recipe import Recipe
 from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sepnet import run_network
+from sepnet.recipes.recipe import load_recipe
 from sepnet.runs import Run
-from sepnet.training.history import best
-from sepnet.training.recipe import load_recipe
+from sepnet.runs.history import best
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/config.toml"))

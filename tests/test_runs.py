@@ -17,8 +17,8 @@ import sepnet
 from sepnet import folders
 from sepnet.errors import SepnetError
 from sepnet.folders import create_folder
-from sepnet.run_config import RunConfig
 from sepnet.runs import Run
+from sepnet.runs.config import RunConfig
 from tests.report.support import CONFIG, finished_run
 from tests.training.support import unseal
 

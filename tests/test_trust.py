@@ -14,8 +14,8 @@ import sepnet
 from sepnet.cli.app import run as run_cli
 from sepnet.errors import SepnetError
 from sepnet.notices import printable
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, train_small
 from tests.training.support import patterns, seal, tiny
 

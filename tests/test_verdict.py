@@ -16,9 +16,9 @@ from scipy import stats
 from torch import Tensor
 
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run, RunConfig
-from sepnet.training.history import Epoch
-from sepnet.training.recipe import Recipe
+from sepnet.runs.history import Epoch
 from sepnet.verdict import McNemar, Welch, by_assignment, judge, mcnemar, welch
 
 

@@ -17,11 +17,11 @@ from sepnet.comparison import compare as compare_contestants
 from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS, build
+from sepnet.recipes.recipe import Recipe, require_fields
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
-from sepnet.run_list import list_runs
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe, require_fields
+from sepnet.runs.listing import list_runs
 from sepnet.verdict import judge
 
 if TYPE_CHECKING:
@@ -172,12 +172,12 @@ def train(
         network: a name, ``path/to/file.py:name``, a module, or a function that returns one.
         data: a dataset's name, a folder or ``.npz`` file of pictures, or a :class:`sepnet.data.Dataset`; ``sample``
             when absent. How pictures become images is said to :func:`sepnet.load_data`, which returns a dataset.
-        recipe: a preset's name, a TOML file, or a :class:`~sepnet.training.recipe.Recipe`; the network's own
+        recipe: a preset's name, a TOML file, or a :class:`~sepnet.recipes.recipe.Recipe`; the network's own
             when absent.
         epochs: as ``batch_size`` and ``lr``, replaces the recipe's.
         batch_size: images per step.
         lr: the (highest) learning rate.
-        settings: more fields of the :class:`~sepnet.training.recipe.Recipe` and the values that replace its own.
+        settings: more fields of the :class:`~sepnet.recipes.recipe.Recipe` and the values that replace its own.
         seed: of everything random, from 0 to 2⁶³ − 1; 0 when absent.
         device: ``auto``, ``cpu``, ``cuda`` …, or a ``torch.device``; ``auto`` when absent.
         precision: ``auto``, ``bf16`` or ``fp32``; ``auto`` when absent.

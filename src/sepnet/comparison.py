@@ -15,12 +15,13 @@ from sepnet.anatomy import Anatomy, trace
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.files import exclusively, exists, read_text, write_atomically
+from sepnet.folders import numbered
 from sepnet.notices import notice, printable
+from sepnet.recipes.recipe import VALIDATIONS, Recipe
 from sepnet.rules import Report, Rules, check
-from sepnet.runs import Run, RunConfig, numbered
+from sepnet.runs import Run, RunConfig
+from sepnet.runs.history import best
 from sepnet.settings import parse_json
-from sepnet.training.history import best
-from sepnet.training.recipe import VALIDATIONS, Recipe
 from sepnet.verdict import Verdict, judge, require_same_images
 
 VERDICT = "verdict.json"

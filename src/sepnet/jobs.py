@@ -18,16 +18,16 @@ from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.notices import notice
-from sepnet.run_config import DEVICES
+from sepnet.recipes.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe, override
 from sepnet.run_network import describe, load_weights
 from sepnet.runs import Run, RunConfig
+from sepnet.runs.config import DEVICES
 from sepnet.settings import shown
 from sepnet.training.fitting import fitting_recipe, require_smaller
 from sepnet.training.loggers import open_loggers, require_loggers
 from sepnet.training.loop import Trainer
 from sepnet.training.prepare import apply_norm_settings, initialize, pixel_statistics
 from sepnet.training.randomness import derive_seed
-from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe, override
 
 Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""

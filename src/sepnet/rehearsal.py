@@ -10,9 +10,9 @@ from torch import Tensor
 from sepnet import jobs
 from sepnet.data import Dataset, Split
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.settings import require_counts
 from sepnet.training.inference import BATCH, Normalizer, lay_out
-from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep, resident
 
 MOST_IMAGES = 10**12

@@ -20,9 +20,9 @@ from sepnet.backend import describe
 from sepnet.backend import network as network_of
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
+from sepnet.recipes.recipe import Recipe
 from sepnet.rehearsal import batches, random_dataset, training_step
 from sepnet.training.inference import BATCH, infer, process_settings
-from sepnet.training.recipe import Recipe
 from sepnet.training.schedule import sizes_begin
 from sepnet.training.step import resident
 

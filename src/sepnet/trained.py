@@ -17,11 +17,11 @@ from sepnet.evaluation import Evaluation, evaluate_logits, to_text
 from sepnet.networks import NETWORKS
 from sepnet.networks.shipped import has_weights, shipped_folder
 from sepnet.notices import notice, printable
+from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.runs import Run, RunConfig
 from sepnet.settings import hint
 from sepnet.training.inference import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.prepare import apply_norm_settings
-from sepnet.training.recipe import VALIDATIONS
 
 
 def find_run(run: str | Path | Run) -> Run:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sepnet import html
 from sepnet.errors import SepnetError
 from sepnet.runs import Run, RunConfig
-from sepnet.training.history import Epoch, best
+from sepnet.runs.history import Epoch, best
 
 CONFIDENCE = 0.95
 

@@ -14,7 +14,7 @@ import sepnet
 from sepnet import data as datasets
 from sepnet.data import decoding
 from sepnet.errors import SepnetError
-from sepnet.run_config import RunConfig
+from sepnet.runs.config import RunConfig
 from tests.data.picture_support import fill, picture, split_folder
 
 Captured = pytest.CaptureFixture[str]

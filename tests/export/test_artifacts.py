@@ -7,8 +7,8 @@ import pytest
 import sepnet
 from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
 
 pytest.importorskip("onnxscript", reason="sepnet[onnx] is not installed")

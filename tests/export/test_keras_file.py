@@ -19,8 +19,8 @@ from sepnet import data
 from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
 from sepnet.networks.layers import GlobalAveragePool
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
 from tests.cli_support import Captured, prepare
 from tests.training.support import CLASSES, patterns, tiny
 

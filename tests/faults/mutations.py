@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sepnet.runs import FILES, HISTORY
+from sepnet.runs.run import FILES, HISTORY
 from tests.faults.scene import BROKEN_OFF, FINISHED
 
 NASTY: list[Any] = [-1, 0, 1, 10**30, 1e-320, 1e300, float("nan"), float("inf"), True, None]

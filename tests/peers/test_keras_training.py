@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import sepnet
-from sepnet.training.recipe import load_recipe
+from sepnet.recipes.recipe import load_recipe
 from tests.training.support import CLASSES, patterns
 
 # Keras's own, of PyTorch's arrays under NumPy 2.

@@ -29,7 +29,7 @@ from sepnet.report.pictures import (
     worst_mistakes,
 )
 from sepnet.report.theme import save, theme
-from sepnet.training.history import Epoch
+from sepnet.runs.history import Epoch
 
 LONG = "path/to/my_networks.py:my_wide_network_of_a_great_length"
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from sepnet import run_network
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run, RunConfig
-from sepnet.training.history import Epoch
-from sepnet.training.recipe import Recipe
+from sepnet.runs.history import Epoch
 from tests.training.support import CLASSES, tiny
 
 CONFIG = RunConfig(

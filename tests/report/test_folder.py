@@ -14,8 +14,8 @@ from markdown_it import MarkdownIt
 import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe, load_recipe
 from sepnet.report import kernel
-from sepnet.training.recipe import Recipe, load_recipe
 from tests.cli_support import Captured
 from tests.report.support import finished_run
 from tests.training.support import patterns, tiny, unseal

@@ -20,7 +20,7 @@ from sepnet.report.pictures import (
     receptive_field_growth,
     worst_mistakes,
 )
-from sepnet.training.history import Epoch
+from sepnet.runs.history import Epoch
 from sepnet.verdict import by_assignment
 from tests.report.drawing import (
     BASE,

@@ -14,9 +14,9 @@ import sepnet
 from sepnet import jobs
 from sepnet.cli.app import run as run_cli
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import PRESETS, Recipe, load_recipe
 from sepnet.report.reproduce import can_be_made_again, has_preset, train_call, train_command
 from sepnet.runs import RunConfig
-from sepnet.training.recipe import PRESETS, Recipe, load_recipe
 from tests.report.support import CONFIG
 
 recipes = st.one_of(

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from sepnet.data import Dataset, Split
-from sepnet.manifest import write_manifest
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
-from sepnet.runs import FILES
+from sepnet.runs.manifest import write_manifest
+from sepnet.runs.run import FILES
 
 CLASSES = ("dark", "light", "striped")
 

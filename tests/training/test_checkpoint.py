@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sepnet.errors import SepnetError
-from sepnet.run_config import RunConfig
+from sepnet.recipes.recipe import Recipe, override
 from sepnet.runs import Run
+from sepnet.runs.checkpoint import State, pack, read, unpack
+from sepnet.runs.config import RunConfig
+from sepnet.runs.history import Epoch
 from sepnet.tensors import pack_tensors, unpack_tensors
-from sepnet.training.checkpoint import State, pack, read, unpack
-from sepnet.training.history import Epoch
 from sepnet.training.prepare import build_optimizer
-from sepnet.training.recipe import Recipe, override
 from tests.report.support import CONFIG
 from tests.training.support import tiny
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import sepnet
 from sepnet.data import Dataset
-from sepnet.training.recipe import Recipe
+from sepnet.recipes.recipe import Recipe
 from sepnet.training.step import TrainingStep, balanced_weights
 from tests.training.support import patterns, tiny
 

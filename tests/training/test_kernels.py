@@ -13,7 +13,7 @@ import sepnet
 from sepnet.backend import native
 from sepnet.data import Dataset, Split, sample
 from sepnet.networks.layers import GlobalAveragePool, Residual, SeparableConv2d
-from sepnet.training.recipe import Recipe
+from sepnet.recipes.recipe import Recipe
 
 SEEDS = (0, 1, 2)
 RECIPE = Recipe(

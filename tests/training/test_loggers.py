@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 import sepnet
+from sepnet.runs.history import Epoch
 from sepnet.training import loggers
-from sepnet.training.history import Epoch
 from tests.cli_support import USERS_FILE, train_small
 
 TRAIN = """

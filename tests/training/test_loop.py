@@ -15,10 +15,10 @@ from torch import nn
 
 import sepnet
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
 from sepnet.training import loop
 from sepnet.training.interrupts import Interrupted
-from sepnet.training.recipe import Recipe
 from sepnet.training.step import TrainingStep
 from tests.training.support import patterns, tiny
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from sepnet.recipes.recipe import Recipe
 from sepnet.training.muon import TURNED, Muon, orthogonalize
 from sepnet.training.prepare import build_optimizer
-from sepnet.training.recipe import Recipe
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 24), (2, 24, 8), (1, 1, 5)])

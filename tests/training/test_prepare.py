@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe, recipe_from_dict
 from sepnet.training.prepare import (
     apply_norm_settings,
     build_optimizer,
     initialize,
     pixel_statistics,
 )
-from sepnet.training.recipe import Recipe, recipe_from_dict
 from tests.training.support import patterns, tiny
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sepnet.errors import SepnetError
-from sepnet.training.recipe import Recipe, load_recipe, parse_settings, recipe_from_dict
+from sepnet.recipes.recipe import Recipe, load_recipe, parse_settings, recipe_from_dict
 
 
 def test_the_published_recipe_is_the_assignments() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sepnet.training.recipe import Recipe
+from sepnet.recipes.recipe import Recipe
 from sepnet.training.schedule import image_size, learning_rate, sizes_begin
 
 

@@ -106,7 +106,7 @@ def command(
     under --out are reused, finished or not, so a comparison that was stopped continues when called again.
     """
     from sepnet import api
-    from sepnet.training.recipe import parse_settings
+    from sepnet.recipes.recipe import parse_settings
 
     fields = parse_settings(settings or [])
     if epochs is None and "epochs" not in fields:

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Literal, get_args, get_origin
 
-from sepnet.training.recipe import PRESETS, Recipe
+from sepnet.recipes.recipe import PRESETS, Recipe
 
 NETWORKS = ("base", "published", "champion", "resnet8")
 """The names in the registry, which imports PyTorch."""

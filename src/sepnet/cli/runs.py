@@ -17,7 +17,7 @@ def command(
 
     A run that cannot be read is skipped, with a notice that says why.
     """
-    from sepnet.run_list import list_runs, to_csv, to_text
+    from sepnet.runs.listing import list_runs, to_csv, to_text
 
     rows = list_runs(folder)
     if form is TableFormat.json:

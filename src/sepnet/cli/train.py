@@ -131,7 +131,7 @@ def command(
     Ctrl-C saves and stops. A run that was stopped in any way can be resumed with --resume, to the same final weights.
     """
     from sepnet import api
-    from sepnet.training.recipe import parse_settings
+    from sepnet.recipes.recipe import parse_settings
 
     with only_results():
         dataset = opened(

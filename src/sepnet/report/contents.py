@@ -12,12 +12,12 @@ from sepnet.anatomy import Anatomy
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.report.listing import listing
 from sepnet.report.reproduce import can_be_made_again
 from sepnet.rules import Report as RulesReport
 from sepnet.rules import Rules, check
 from sepnet.runs import Run, RunConfig
-from sepnet.training.recipe import VALIDATIONS
 from sepnet.verdict import Verdict, judge, require_same_images
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from sepnet.errors import SepnetError
 from sepnet.report.lettering import contestant_names, spread
 from sepnet.report.theme import MARKERS, WIDTH, Palette, current, settle, theme
-from sepnet.training.history import Epoch
+from sepnet.runs.history import Epoch
 
 TRAINING: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 2))}
 

@@ -3,8 +3,8 @@
 import textwrap
 
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
-from sepnet.training.recipe import Recipe
 
 WIDTH = 72
 """Characters of a line that are seen whole in a notebook, and on its printed page."""

@@ -11,11 +11,12 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from sepnet.folders import numbered
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape
 from sepnet.report.reproduce import train_call
 from sepnet.rules import PRESETS
-from sepnet.runs import RunConfig, numbered
+from sepnet.runs import RunConfig
 
 NOTEBOOK = "assignment.ipynb"
 MARK = "Made by `sepnet report`"

@@ -13,7 +13,7 @@ from sepnet.comparison import SCORED_ON
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape, fenced
 from sepnet.report.reproduce import can_be_made_again, has_preset, train_command
-from sepnet.training.history import best
+from sepnet.runs.history import best
 
 
 def to_readme(contents: Contents, pictures: dict[str, str], *, folder: Path) -> str:

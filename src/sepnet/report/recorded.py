@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sepnet.errors import SepnetError
-from sepnet.runs import CONFIG, Run
+from sepnet.runs.run import CONFIG, Run
 
 
 class RecordedRuns:

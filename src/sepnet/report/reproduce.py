@@ -5,8 +5,8 @@ from typing import Any
 
 from sepnet.data import DATASETS, Pictures, is_path
 from sepnet.networks import NETWORKS
+from sepnet.recipes.recipe import PRESETS, Recipe, load_recipe
 from sepnet.runs import RunConfig
-from sepnet.training.recipe import PRESETS, Recipe, load_recipe
 
 OVERRIDES = ("epochs", "batch_size", "lr")
 """The fields of a recipe that ``sepnet train`` has flags for."""

@@ -10,8 +10,8 @@ from sepnet.anatomy import not_one_tensor
 from sepnet.data.augment import shrink
 from sepnet.data.dataset import Dataset
 from sepnet.errors import SepnetError, first_line, where
+from sepnet.recipes.recipe import Recipe
 from sepnet.training.inference import lay_out
-from sepnet.training.recipe import Recipe
 from sepnet.training.schedule import image_size
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sepnet.errors import SepnetError, first_line
 from sepnet.notices import notice
 from sepnet.runs import Run
-from sepnet.training.history import Epoch
+from sepnet.runs.history import Epoch
 
 STEP = "epoch"
 """The column that is every figure's step."""

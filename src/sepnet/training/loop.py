@@ -13,9 +13,9 @@ from sepnet.data.dataset import Dataset
 from sepnet.errors import SepnetError
 from sepnet.notices import notice_once
 from sepnet.runs import Run
+from sepnet.runs.checkpoint import State, pack, unpack
+from sepnet.runs.history import Epoch
 from sepnet.training.averaging import WeightAverage
-from sepnet.training.checkpoint import State, pack, unpack
-from sepnet.training.history import Epoch
 from sepnet.training.inference import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.progress import TrainingProgress

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.errors import SepnetError
+from sepnet.recipes.recipe import Recipe
 from sepnet.training.muon import TURNED, Muon
-from sepnet.training.recipe import Recipe
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from sepnet.notices import in_notebook, notice
-from sepnet.training.history import Epoch
+from sepnet.runs.history import Epoch
 
 REFRESH_SECONDS = 0.2
 WIDE = 100

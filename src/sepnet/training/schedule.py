@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 
-from sepnet.training.recipe import Recipe
+from sepnet.recipes.recipe import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:

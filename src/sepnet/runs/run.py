@@ -16,14 +16,14 @@ from sepnet.anatomy import file as anatomy_file
 from sepnet.errors import SepnetError
 from sepnet.files import exclusively, exists, read_file, read_text, remove_file, write_atomically
 from sepnet.folders import create_folder, numbered
-from sepnet.manifest import MANIFEST, verify_manifest, write_manifest
 from sepnet.notices import notice, notice_once
-from sepnet.outcome import derive_figures, require_figures, require_logits
-from sepnet.run_config import RunConfig
+from sepnet.runs import checkpoint
+from sepnet.runs.config import RunConfig
+from sepnet.runs.figures import derive_figures, require_figures, require_logits
+from sepnet.runs.history import Epoch, from_csv, to_columns, to_csv, to_log
+from sepnet.runs.manifest import MANIFEST, verify_manifest, write_manifest
 from sepnet.settings import parse_json
 from sepnet.tensors import pack_tensors, unpack_tensors
-from sepnet.training import checkpoint
-from sepnet.training.history import Epoch, from_csv, to_columns, to_csv, to_log
 
 __all__ = ["Run", "RunConfig", "numbered"]
 
@@ -67,7 +67,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the table and the curve that a notebook shows."""
-        from sepnet.run_list import to_html
+        from sepnet.runs.listing import to_html
 
         return to_html(self)
 

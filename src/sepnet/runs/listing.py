@@ -9,9 +9,9 @@ from pathlib import Path
 from sepnet import html
 from sepnet.errors import SepnetError
 from sepnet.notices import notice, printable
-from sepnet.runs import Run, run_folders
-from sepnet.training.history import best
-from sepnet.training.recipe import VALIDATIONS
+from sepnet.recipes.recipe import VALIDATIONS
+from sepnet.runs.history import best
+from sepnet.runs.run import Run, run_folders
 
 
 @dataclass(frozen=True, kw_only=True)

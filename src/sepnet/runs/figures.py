@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sepnet.errors import SepnetError
-from sepnet.run_config import RunConfig
+from sepnet.runs.config import RunConfig
+from sepnet.runs.history import Epoch, best
 from sepnet.settings import shown
-from sepnet.training.history import Epoch, best
 
 LOSS_TOLERANCE = 1e-3
 """Relative: between the validation loss of a run and of its saved logits, which a GPU may sum in another order."""

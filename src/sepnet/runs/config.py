@@ -11,8 +11,8 @@ import tomli_w
 from sepnet.data.pictures import Pictures
 from sepnet.errors import SepnetError
 from sepnet.notices import printable
+from sepnet.recipes.recipe import PRECISIONS, VALIDATIONS, Recipe
 from sepnet.settings import MOST_VALUES, check_type, parse_toml, shown, to_settings
-from sepnet.training.recipe import PRECISIONS, VALIDATIONS, Recipe
 
 DEVICES = ("cpu", "cuda")
 SMALLEST_DEVIATION = 1e-8

@@ -18,7 +18,7 @@ VALIDATIONS = {"test": "test images", "holdout": "held-out training images"}
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained. Every field can be set in a TOML file; see ``training/recipes``."""
+    """How a network is trained. Every field can be set in a TOML file; see the ones beside this file."""
 
     name: str = "custom"
     epochs: int = 50
@@ -139,7 +139,7 @@ def load_recipe(name: str, **overrides: Any) -> Recipe:
 
     """
     if name in PRESETS:
-        text = resources.files("sepnet.training").joinpath(f"recipes/{name}.toml").read_text("utf-8")
+        text = resources.files("sepnet.recipes").joinpath(f"{name}.toml").read_text("utf-8")
         recipe = recipe_from_dict({"name": name, **tomllib.loads(text)}, source=f"recipe {name}")
     elif name.endswith(".toml"):
         path = Path(name)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sepnet.errors import SepnetError, first_line
-from sepnet.run_config import RunConfig
+from sepnet.runs.config import RunConfig
+from sepnet.runs.history import Epoch, require_in_order
 from sepnet.settings import parse_json, shown, to_settings
 from sepnet.tensors import pack_tensors, require_alike, unpack_tensors
-from sepnet.training.history import Epoch, require_in_order
 
 CONFIG = "config"
 STATE = "state"

@@ -1,0 +1,1 @@
+"""Recipes: the fields of one, their defaults and checks, and those that sepnet ships."""
