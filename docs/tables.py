@@ -16,10 +16,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from benchmarks.tables import NOTHING, figure, markdown
 from sepnet.anatomy import KINDS
+from sepnet.comparison.significance import judge
 from sepnet.recipes.recipe import _RANGES, PRESETS, Recipe, load_recipe
 from sepnet.rules import Rules
 from sepnet.runs import Run
-from sepnet.verdict import judge
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

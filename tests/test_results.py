@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sepnet import run_network
 from sepnet.recipes.recipe import load_recipe
 from sepnet.runs import Run
 from sepnet.runs.history import best
+from sepnet.training import trained_network
 
 ROOT = Path(__file__).parents[1]
 RUNS = sorted(path.parent for path in (ROOT / "results").glob("*/config.toml"))
@@ -23,7 +23,7 @@ def test_there_are_results() -> None:
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
 def test_a_result_is_of_the_network_and_the_recipe_that_are_here(path: Path) -> None:
     run = Run.open(path)
-    run_network.rebuild(run)  # raises if the network has changed since
+    trained_network.rebuild(run)  # raises if the network has changed since
     recipe = run.config.recipe
     assert recipe == load_recipe(recipe.name, epochs=recipe.epochs)
 

@@ -8,21 +8,24 @@ import torch
 from torch import nn
 
 from sepnet import data as datasets
-from sepnet import export, jobs, prediction, speed, trained
+from sepnet import export
 from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
 from sepnet.backend import compile
-from sepnet.comparison import Comparison, Contestant
-from sepnet.comparison import compare as compare_contestants
+from sepnet.bench import throughput
+from sepnet.comparison.contestants import Comparison, Contestant
+from sepnet.comparison.contestants import compare as compare_contestants
+from sepnet.comparison.significance import judge
 from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
+from sepnet.inference import classifier, prediction
 from sepnet.networks import NETWORKS, build
 from sepnet.recipes.recipe import Recipe, require_fields
 from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
-from sepnet.verdict import judge
+from sepnet.training import experiment
 
 if TYPE_CHECKING:
     from sepnet.data.findings import DataReport
@@ -143,7 +146,7 @@ def check(
 
 
 def train(
-    network: jobs.Network,
+    network: experiment.Network,
     data: str | Path | Dataset | None = None,
     recipe: str | Path | Recipe | None = None,
     *,
@@ -208,14 +211,14 @@ def train(
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:
         more = given.pop("epochs", None)
-        job, run = jobs.reopen(network, data, recipe, out=Path(out), name=name, **given)
-        jobs.train_run(job, run, epochs=more)
+        job, run = experiment.reopen(network, data, recipe, out=Path(out), name=name, **given)
+        experiment.train_run(job, run, epochs=more)
     else:
-        job = jobs.prepare(network, data or jobs.DEFAULT_DATA, recipe, **given)
+        job = experiment.prepare(network, data or experiment.DEFAULT_DATA, recipe, **given)
         if reuse:
-            return jobs.take_up(job, Path(out), name)
-        run = Run.create(Path(out), name or jobs.default_name(job.config), job.config)
-        jobs.train_run(job, run)
+            return experiment.take_up(job, Path(out), name)
+        run = Run.create(Path(out), name or experiment.default_name(job.config), job.config)
+        experiment.train_run(job, run)
     return run
 
 
@@ -300,7 +303,7 @@ def check_data(
 
     size = options.get("image_size")
     pictures = Pictures(path="", **{**options, "image_size": (size, size) if isinstance(size, int) else size})
-    run = None if by is None else trained.find_run(by)
+    run = None if by is None else classifier.find_run(by)
     report, items = data_check.check_data(data, pictures, run, trust=trust)
     if out is not None:
         data_check.write_check(report, items, Path(out))
@@ -308,8 +311,8 @@ def check_data(
 
 
 def compare(
-    base: jobs.Network | Run = "base",
-    challenger: jobs.Network | Run = "champion",
+    base: experiment.Network | Run = "base",
+    challenger: experiment.Network | Run = "champion",
     data: str | Path | Dataset = "sample",
     *,
     epochs: int | None = 50,
@@ -374,7 +377,7 @@ def compare(
     )
 
 
-def _run_or_network(contestant: jobs.Network | Run) -> jobs.Network | Run:
+def _run_or_network(contestant: experiment.Network | Run) -> experiment.Network | Run:
     """Return the run in a folder of that name, where there is one and no network of sepnet's has the name."""
     if isinstance(contestant, str) and contestant not in NETWORKS and Path(contestant).is_dir():
         return Run.open(Path(contestant))
@@ -404,7 +407,7 @@ def write_report(
             be written.
 
     """
-    from sepnet.report.make import REPORT, make  # Matplotlib and Jupyter, for reports alone
+    from sepnet.report.build import REPORT, make  # Matplotlib and Jupyter, for reports alone
 
     given: list[Run] = []
     for run in runs:
@@ -435,7 +438,7 @@ def load(run: str | Path | Run, network: nn.Module | None = None, *, trust: bool
         SepnetError: no such run, it is unfinished, or the network is no longer the one that was trained.
 
     """
-    return trained.load(trained.find_run(run), network, trust=trust)
+    return classifier.load(classifier.find_run(run), network, trust=trust)
 
 
 def export_run(
@@ -469,11 +472,11 @@ def export_run(
             data cannot be loaded, or the file cannot be written.
 
     """
-    from sepnet import run_export
+    from sepnet.export import from_run
 
-    found = trained.find_run(run)
+    found = classifier.find_run(run)
     folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
-    return run_export.export_run(found, format, None if out is None else Path(out), folder, network, trust=trust)
+    return from_run.export_run(found, format, None if out is None else Path(out), folder, network, trust=trust)
 
 
 def score_exports(
@@ -499,9 +502,9 @@ def score_exports(
         SepnetError: as for :func:`export_run`.
 
     """
-    from sepnet import run_export
+    from sepnet.export import from_run
 
-    return run_export.score_exports(trained.find_run(run), formats, network, trust=trust)
+    return from_run.score_exports(classifier.find_run(run), formats, network, trust=trust)
 
 
 def evaluate(
@@ -513,7 +516,7 @@ def evaluate(
     trust: bool = False,
     device: str | torch.device | None = None,
     precision: str | None = None,
-) -> trained.RunEvaluation:
+) -> classifier.RunEvaluation:
     """Judge a trained network by labelled images: accuracy, loss, calibration, each class, and their confusion.
 
     On the images that the run was scored on, with the same processor and versions, the accuracy is exactly the
@@ -533,8 +536,8 @@ def evaluate(
         SepnetError: as for :func:`load`, or the data are unknown or of other classes or another shape.
 
     """
-    return trained.evaluate(
-        trained.find_run(run),
+    return classifier.evaluate(
+        classifier.find_run(run),
         data,
         validation=validation,
         network=network,
@@ -577,7 +580,7 @@ def predict(
 
     """
     return prediction.predict(
-        trained.find_run(run),
+        classifier.find_run(run),
         images,
         top,
         skip_broken=skip_broken,
@@ -589,7 +592,7 @@ def predict(
 
 
 def bench(
-    network: jobs.Network = "champion",
+    network: experiment.Network = "champion",
     recipe: str | Path | Recipe | None = None,
     *,
     batch_size: int | None = None,
@@ -600,8 +603,8 @@ def bench(
     classes: int = 10,
     training_images: int = 50_000,
     validation_images: int = 10_000,
-    seconds: float = speed.SECONDS,
-) -> speed.Speed:
+    seconds: float = throughput.SECONDS,
+) -> throughput.Speed:
     """Measure how fast this machine trains a network on random images, and how long a recipe will take.
 
     Args:
@@ -621,7 +624,7 @@ def bench(
         SepnetError: an unknown name, a value out of range, or the network does not take such images.
 
     """
-    return speed.measure(
+    return throughput.measure(
         network,
         recipe,
         batch_size=batch_size,

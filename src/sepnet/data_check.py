@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sepnet import data as datasets
-from sepnet import trained
 from sepnet.data import Dataset, checking, folder
 from sepnet.data.checking import Items
 from sepnet.data.findings import DataReport
 from sepnet.data.pictures import Pictures
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
+from sepnet.inference import classifier
 from sepnet.runs import Run
 
 FINDINGS = "findings.json"
@@ -34,7 +34,7 @@ def check_data(
     report = checking.check(items)
     if run is not None:
         _require_same_kind(items, run)
-        logits = trained.Classifier(run, trust=trust).logits(items.images)
+        logits = classifier.Classifier(run, trust=trust).logits(items.images)
         found = checking.suspicious_labels(items, logits)
         report = replace(report, findings=(*report.findings, *found))
     return report, items
@@ -84,7 +84,7 @@ def _items(data: str | Path | Dataset, pictures: Pictures | None, run: Run | Non
         return checking.as_items(data)
     path = Path(data)
     if not datasets.is_path(data) or path.is_file():
-        return checking.as_items(datasets.open_data(data) if run is None else trained.load_data(run, data))
+        return checking.as_items(datasets.open_data(data) if run is None else classifier.load_data(run, data))
     pictures = replace(pictures or Pictures(path=""), path=os.path.normpath(path))
     if run is not None:
         channels, height, width = run.config.image_shape

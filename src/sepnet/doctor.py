@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sepnet import backend, environment, jobs
+from sepnet import backend, environment
 from sepnet.backend import build, native
 from sepnet.data import cache
 from sepnet.networks.champion import champion
+from sepnet.training import experiment
 
 AGREE = 1e-3
 """Of the largest logit: float32 on either side, summed in another order."""
@@ -41,7 +42,7 @@ def examine() -> Diagnosis:
 
     """
     machine = environment.describe()
-    precision = jobs.resolve_precision("auto", "cpu")
+    precision = experiment.resolve_precision("auto", "cpu")
     built = [variant for variant in native.VARIANTS if build.library(variant).is_file()]
     difference = _difference()
     agreement = (

@@ -11,9 +11,9 @@ import torch
 import sepnet
 from sepnet.backend import build, describe, native
 from sepnet.cli.app import run
+from sepnet.inference.classifier import Classifier
 from sepnet.notices import notice_once
 from sepnet.recipes.recipe import Recipe
-from sepnet.trained import Classifier
 from tests.backend.support import needs_kernels
 from tests.cli_support import Captured, prepare
 from tests.training.support import patterns, tiny

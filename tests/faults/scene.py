@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from sepnet.cli.app import run
-from sepnet.report import make, readme
+from sepnet.report import build as report_build
+from sepnet.report import readme
 from sepnet.report.contents import Contents
 from sepnet.training import loop
 from sepnet.training.interrupts import Interrupted
@@ -111,7 +112,7 @@ def call(arguments: str, *, limit: float = 120.0) -> tuple[int | str, str, list[
     signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(make, "write", _only_readme)
+            patch.setattr(report_build, "write", _only_readme)
             code: int | str = run(arguments.split())
     except Hung:
         code = "hung"

@@ -18,9 +18,9 @@ import sepnet
 from sepnet import data
 from sepnet.anatomy import Anatomy
 from sepnet.data.findings import Case, Finding
-from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.report.mosaic import worst_cases
-from sepnet.report.pictures import (
+from sepnet.report.plots import (
     accuracy_curves,
     confusion_matrix,
     dataset_mosaic,

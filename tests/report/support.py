@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from sepnet import run_network
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run, RunConfig
 from sepnet.runs.history import Epoch
+from sepnet.training import trained_network
 from tests.training.support import CLASSES, tiny
 
 CONFIG = RunConfig(
@@ -51,7 +51,7 @@ def finished_run(
     run = Run.create(
         out, f"{network}-{seed}", replace(CONFIG, **{"network": network, "seed": seed, "recipe": recipe, **changes})
     )
-    run_network.describe(run, tiny())
+    trained_network.describe(run, tiny())
     answers = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
     epochs = [_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)]

@@ -274,7 +274,7 @@ def test_write_is_all_or_nothing_on_a_full_disk(folder: Path, monkeypatch: pytes
     def refuse(*_: object, **__: object) -> None:
         raise SepnetError("no space left")
 
-    monkeypatch.setattr("sepnet.report.write.write_atomically", refuse)
+    monkeypatch.setattr("sepnet.report.folder.write_atomically", refuse)
     with pytest.raises(SepnetError, match="no space left"):
         sepnet.write_report(one)
     assert not (one.path / "report").exists()

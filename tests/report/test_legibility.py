@@ -18,7 +18,7 @@ from PIL import Image
 
 from sepnet.errors import SepnetError
 from sepnet.report import theme as look
-from sepnet.report.pictures import accuracy_curves, confusion_matrix
+from sepnet.report.plots import accuracy_curves, confusion_matrix
 from sepnet.report.theme import PALETTES, THEMES, Palette, save, theme
 from tests.report.drawing import BASE, PICTURES, draw, drawn_texts, evaluation, pixels, saved
 

@@ -23,7 +23,7 @@ from sepnet.cli.app import run
 from sepnet.errors import SepnetError
 from sepnet.recipes.recipe import Recipe
 from sepnet.report import kernel
-from sepnet.report.listing import listing
+from sepnet.report.keras_listing import listing
 from sepnet.runs import Run
 from tests.cli_support import Captured, prepare
 from tests.training.support import patterns, seal, tiny

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import sepnet
-from sepnet import trained
 from sepnet.backend import native
-from sepnet.training.inference import lay_out
+from sepnet.inference import classifier
+from sepnet.training.forward import lay_out
 from tests.training.support import CLASSES, patterns, tiny
 
 
@@ -76,7 +76,7 @@ def test_a_network_of_the_tutorials_trains(
     before = copy.deepcopy(model.state_dict())
     run = sepnet.train(model, patterns(), epochs=1, out=tmp_path, device="cpu", precision="fp32")
     assert all(not torch.equal(before[name], tensor) for name, tensor in run.weights().items())
-    logits = trained.Classifier(run, model).logits(patterns().test.images)
+    logits = classifier.Classifier(run, model).logits(patterns().test.images)
     assert torch.equal(logits, run.logits()[0])
 
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from sepnet.recipes.recipe import Recipe
+from sepnet.training.initialization import build_optimizer
 from sepnet.training.muon import TURNED, Muon, orthogonalize
-from sepnet.training.prepare import build_optimizer
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 24), (2, 24, 8), (1, 1, 5)])

@@ -36,7 +36,7 @@ def command(
     is a row: file, rank, class, probability.
     """
     from sepnet import api
-    from sepnet.prediction import to_csv, to_text
+    from sepnet.inference.prediction import to_csv, to_text
 
     with only_results():
         predictions = api.predict(

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from scipy import stats
 
-from sepnet import jobs, run_network
 from sepnet.anatomy import Anatomy
+from sepnet.comparison.significance import Verdict, judge, require_same_images
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
-from sepnet.evaluation import Evaluation, evaluate_logits
+from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.recipes.recipe import VALIDATIONS
-from sepnet.report.listing import listing
-from sepnet.report.reproduce import can_be_made_again
+from sepnet.report.keras_listing import listing
+from sepnet.report.reproduction import can_be_made_again
 from sepnet.rules import Report as RulesReport
 from sepnet.rules import Rules, check
 from sepnet.runs import Run, RunConfig
-from sepnet.verdict import Verdict, judge, require_same_images
+from sepnet.training import experiment, trained_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust:
     """Group runs that differ by their seed alone, and judge every group by the first.
 
     Every run must be finished and hold its network's anatomy and definition. ``trust`` is of
-    :func:`sepnet.run_network.rebuild`.
+    :func:`sepnet.training.trained_network.rebuild`.
 
     Raises:
         SepnetError: a run is given twice or is unfinished, or the runs were not scored on the same images.
@@ -136,8 +136,8 @@ def _is_repeatable(run: Run, *, trust: bool) -> bool:
     if not can_be_made_again(run.config):
         return False
     try:
-        run_network.rebuild(run, trust=trust)
-        jobs.resolve_device(run.config.device)
+        trained_network.rebuild(run, trust=trust)
+        experiment.resolve_device(run.config.device)
         found = Run.find(run.path.parent, run.config)
     except SepnetError:
         return False

@@ -13,7 +13,7 @@ from torch import Tensor
 from sepnet.data.dataset import Dataset
 from sepnet.data.findings import Finding
 from sepnet.report.images import to_pixels
-from sepnet.report.lettering import can_draw, class_names
+from sepnet.report.labels import can_draw, class_names
 from sepnet.report.theme import DPI, SMALLEST, WIDTH, current, settle, theme
 
 MOST_CLASSES = 24

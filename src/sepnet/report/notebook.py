@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sepnet.folders import numbered
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape
-from sepnet.report.reproduce import train_call
+from sepnet.report.reproduction import train_call
 from sepnet.rules import PRESETS
 from sepnet.runs import RunConfig
 
@@ -76,10 +76,10 @@ import inspect
 from pathlib import Path
 
 import sepnet
-from sepnet.evaluation import evaluate_logits
+from sepnet.inference.evaluation import evaluate_logits
 from sepnet.networks import NETWORKS
-from sepnet.report.listing import listing
-from sepnet.report.pictures import accuracy_curves, per_class_accuracy
+from sepnet.report.keras_listing import listing
+from sepnet.report.plots import accuracy_curves, per_class_accuracy
 from sepnet.report.recorded import RecordedRuns
 from sepnet.report.theme import theme
 

@@ -9,10 +9,10 @@ import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sepnet.anatomy import to_markdown
-from sepnet.comparison import SCORED_ON
+from sepnet.comparison.contestants import SCORED_ON
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape, fenced
-from sepnet.report.reproduce import can_be_made_again, has_preset, train_command
+from sepnet.report.reproduction import can_be_made_again, has_preset, train_command
 from sepnet.runs.history import best
 
 

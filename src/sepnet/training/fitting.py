@@ -11,7 +11,7 @@ from sepnet.data.augment import shrink
 from sepnet.data.dataset import Dataset
 from sepnet.errors import SepnetError, first_line, where
 from sepnet.recipes.recipe import Recipe
-from sepnet.training.inference import lay_out
+from sepnet.training.forward import lay_out
 from sepnet.training.schedule import image_size
 
 

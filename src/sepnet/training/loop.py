@@ -15,11 +15,11 @@ from sepnet.notices import notice_once
 from sepnet.runs import Run
 from sepnet.runs.checkpoint import State, pack, unpack
 from sepnet.runs.history import Epoch
-from sepnet.training.averaging import WeightAverage
-from sepnet.training.inference import BATCH, Normalizer, infer, lay_out, process_settings
+from sepnet.training.forward import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.interrupts import Interrupted, SignalGuard
 from sepnet.training.progress import TrainingProgress
 from sepnet.training.step import TrainingStep, resident
+from sepnet.training.weight_average import WeightAverage
 
 CHECKPOINT_SECONDS = 60.0
 

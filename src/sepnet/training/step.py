@@ -10,12 +10,12 @@ from sepnet.backend import network
 from sepnet.data.augment import crop_and_resize, cut_out, jitter_colors, mix_up, shrink, take_augmented
 from sepnet.data.dataset import Split
 from sepnet.recipes.recipe import Recipe
-from sepnet.training.averaging import WeightAverage
-from sepnet.training.graphed import Graphed, Update
-from sepnet.training.inference import Normalizer, autocast
-from sepnet.training.prepare import build_optimizer
+from sepnet.training.cuda_graph import Graphed, Update
+from sepnet.training.forward import Normalizer, autocast
+from sepnet.training.initialization import build_optimizer
 from sepnet.training.randomness import derive_generator, derive_seed
 from sepnet.training.schedule import image_size, learning_rate
+from sepnet.training.weight_average import WeightAverage
 
 
 class TrainingStep:

@@ -1,0 +1,1 @@
+"""Bench: how fast this machine trains a network."""

@@ -1,0 +1,1 @@
+"""Comparison: two networks, several runs of each, and the verdict."""

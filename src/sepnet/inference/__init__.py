@@ -1,0 +1,1 @@
+"""Inference: a finished run at work: evaluated, and asked about pictures."""

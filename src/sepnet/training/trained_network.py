@@ -1,0 +1,107 @@
+"""The network of a run: built again, compared with what was trained, and described."""
+
+import copy
+from typing import Any
+
+from torch import nn
+
+from sepnet.anatomy import trace
+from sepnet.errors import SepnetError
+from sepnet.export import keras_definition
+from sepnet.networks import NETWORKS, build, call_builder, fingerprint
+from sepnet.runs import Run
+from sepnet.tensors import require_alike
+from sepnet.training.initialization import apply_norm_settings
+
+
+def load_weights(model: nn.Module, run: Run) -> nn.Module:
+    """Return the model with a finished run's weights, in evaluation mode.
+
+    Raises:
+        SepnetError: the weights are missing, or are of another network.
+
+    """
+    weights = run.weights()
+    require_alike(weights, model.state_dict(), source=f"the weights of run {run.path}")
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def describe(run: Run, model: nn.Module | None = None, *, trust: bool = False, anew: bool = False) -> None:
+    """Let the run's folder say what its network is, unless it does: its anatomy, and its definition in Keras.
+
+    If ``model`` is not given, the network is built; see :func:`rebuild`. ``anew`` replaces what the folder says.
+
+    Raises:
+        SepnetError: it cannot be built, or cannot be read.
+
+    """
+    if not anew and run.anatomy is not None and run.definition is not None:
+        return
+    if model is None:
+        model = rebuild(run, trust=trust)
+    name, image_shape = run.config.network, run.config.image_shape
+    anatomy = trace(model, image_shape, name=name)
+    try:
+        definition = keras_definition(model, image_shape, name=name)
+    except SepnetError as error:
+        modules = "".join(f"# {line}\n" for line in str(model).splitlines())
+        definition = f"# {error}\n# As PyTorch shows it:\n{modules}"
+    run.write_network(anatomy, definition)
+
+
+def rebuild(run: Run, *, trust: bool = False) -> nn.Module:
+    """Return the network of a run, untrained.
+
+    It is built from what was trained in this session, else by its name. A name that is a file's imports that file,
+    so it is followed only if ``trust`` says so: a stranger's run may name any code.
+
+    Raises:
+        SepnetError: it cannot be built, or is no longer the one that was trained.
+
+    """
+    config, network = run.config, run.network
+    if network is None:
+        _require_trust(run, trust)
+        network = config.network
+    options: dict[str, Any] = {"classes": len(config.classes), "image_shape": config.image_shape}
+    try:
+        if isinstance(network, nn.Module):
+            model = copy.deepcopy(network).cpu()
+        elif isinstance(network, str):
+            model = build(network, **options)
+        else:
+            model = call_builder(network, config.network, **options)
+    except SepnetError as error:
+        raise SepnetError(f"the network of run '{run.path}' cannot be built: {error}") from error
+    return require_unchanged(apply_norm_settings(model, config.recipe), run)
+
+
+def _require_trust(run: Run, trust: bool) -> None:
+    """Raise unless a run's network is sepnet's own, or in a file and ``trust`` is given."""
+    name = run.config.network
+    path, separator, _ = name.rpartition(":")
+    if name not in NETWORKS and not separator:
+        raise SepnetError(
+            f"the network of run '{run.path}', '{name}', was created in a Python session: pass it as network=…"
+        )
+    if separator and not trust:
+        raise SepnetError(
+            f"the network of run '{run.path}' is in the Python file '{path}', which is not run by default: "
+            "if you trust that code, give --trust (in Python trust=True, or the network itself as network=…)"
+        )
+
+
+def is_own(run: Run) -> bool:
+    """Whether a run's network is one of sepnet's, or was trained in this session: no file need be trusted."""
+    return run.network is not None or run.config.network in NETWORKS
+
+
+def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
+    """Return the model if it has the layers that the run was trained with; raise otherwise."""
+    if fingerprint(model) != run.config.fingerprint:
+        raise SepnetError(
+            f"network '{run.config.network}' has changed since run '{run.path}' was trained: "
+            "restore its code, or train it again"
+        )
+    return model
