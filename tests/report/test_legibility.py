@@ -211,7 +211,7 @@ def test_pictures_need_no_pyplot_and_are_silent(tmp_path: Path) -> None:
     program = """
 import sys, torch
 from pathlib import Path
-from sepnet.report.pictures import worst_mistakes
+from sepnet.report.plots import worst_mistakes
 from sepnet.report.theme import save
 images, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([1, 0])
 save(worst_mistakes(images, labels, torch.eye(2), ("猫", "🐕"), "网络"), Path(sys.argv[1]))
