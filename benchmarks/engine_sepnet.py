@@ -9,8 +9,8 @@ import torch
 import sepnet
 from benchmarks.turns import Engine, repeat, serve
 from sepnet.backend import describe, keep_freed_memory
-from sepnet.bench.synthetic_data import batches, random_dataset, training_step
 from sepnet.recipes.recipe import load_recipe
+from sepnet.speed.synthetic_data import batches, random_dataset, training_step
 from sepnet.training.experiment import resolve_precision
 
 

@@ -29,9 +29,9 @@ from benchmarks.tables import figure, markdown
 from sepnet.backend import describe, executor, keep_freed_memory
 from sepnet.backend.launch import Launch
 from sepnet.backend.native import Pool, Stage, native
-from sepnet.bench.synthetic_data import batches, random_dataset, training_step
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
+from sepnet.speed.synthetic_data import batches, random_dataset, training_step
 from sepnet.training.experiment import resolve_precision, resolve_recipe
 
 IMAGE_SHAPE, CLASSES, IMAGES = (3, 32, 32), 10, 2_000

@@ -12,7 +12,6 @@ from sepnet import export
 from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
 from sepnet.backend import compile
-from sepnet.bench import throughput
 from sepnet.comparison.contestants import Comparison, Contestant
 from sepnet.comparison.contestants import compare as compare_contestants
 from sepnet.comparison.significance import judge
@@ -25,6 +24,7 @@ from sepnet.rules import Report, Rules, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
+from sepnet.speed import throughput
 from sepnet.training import experiment
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import sepnet.backend
 from sepnet.backend import executor, launch
-from sepnet.bench.synthetic_data import batches, training_step
 from sepnet.networks.champion import champion
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
 from sepnet.recipes.recipe import Recipe
+from sepnet.speed.synthetic_data import batches, training_step
 from sepnet.training.step import TrainingStep
 from tests.training.support import CLASSES, patterns, tiny
 

@@ -145,7 +145,7 @@ def test_a_catalogued_data_set_is_checked_by_a_run_too(tmp_path: Path) -> None:
     sample = datasets.load("sample")
     small = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 10))
     trained = sepnet.train(small, sample, "published", epochs=1, device="cpu", precision="fp32", out=tmp_path)
-    with pytest.raises(sepnet.SepnetError, match="was made in a Python session"):
+    with pytest.raises(sepnet.SepnetError, match="was created in a Python session"):
         sepnet.check_data("sample", by=trained.path)
     report = sepnet.check_data("sample", by=trained)
     assert report.sound

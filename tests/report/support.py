@@ -51,7 +51,7 @@ def finished_run(
     run = Run.create(
         out, f"{network}-{seed}", replace(CONFIG, **{"network": network, "seed": seed, "recipe": recipe, **changes})
     )
-    trained_network.describe(run, tiny())
+    trained_network.record(run, tiny())
     answers = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 3)
     logits = torch.nn.functional.one_hot(answers, 3).float() * 4 - 2
     epochs = [_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)]

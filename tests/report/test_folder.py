@@ -1,5 +1,6 @@
 """The report's folder: whole or not there, and never in place of anything but a report."""
 
+import inspect
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from markdown_it import MarkdownIt
 import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
+from sepnet.networks import fingerprint
 from sepnet.recipes.recipe import Recipe, load_recipe
 from sepnet.report import kernel
 from tests.cli_support import Captured
@@ -266,6 +268,34 @@ def test_a_run_whose_network_is_gone_says_so(folder: Path, capsys: Captured) -> 
     assert "is in the Python file 'net.py', which is not run by default" in capsys.readouterr().err
     assert run(["report", str(one.path), "--trust"]) == 2
     assert "network file 'net.py' does not exist" in capsys.readouterr().err
+
+
+OWN = """
+from torch import nn
+
+from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
+
+
+"""
+
+
+def test_a_report_writes_into_no_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that does not say what its network is stays so, and its report says it, the executed notebook, too."""
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    Path("net.py").write_text(OWN + "CLASSES = range(3)\n\n\n" + inspect.getsource(tiny))
+    one = finished_run(Path("runs"), "net.py:tiny", 5, changes={"fingerprint": fingerprint(tiny())})
+    said = one.definition
+    for name in ("anatomy.json", "definition.py"):
+        (one.path / name).unlink()
+    before = {file: file.read_bytes() for file in one.path.iterdir()}
+    path = sepnet.write_report(one, out="report", trust=True)
+    assert {file: file.read_bytes() for file in one.path.iterdir()} == before
+    assert said is not None
+    assert said.splitlines()[-2] in (path / "README.md").read_text()
+    cells = {cell.id: cell for cell in nbformat.read(path / "assignment.ipynb", as_version=4).cells}
+    assert said.splitlines()[-2] in cells["definition-1"].outputs[0].text
+    assert "net.py:tiny, for an image 3×8×8" in str(cells["layers-1"].outputs)
 
 
 def test_write_is_all_or_nothing_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from sepnet.report.contents import Contents, gather
 from sepnet.report.folder import write
 from sepnet.rules import Rules
 from sepnet.runs import Run
-from sepnet.training import trained_network
 
 REPORT = "report"
 
@@ -39,8 +38,6 @@ def make(
     for run in runs:
         run.require_finished()
         run.logits()  # raises if they are missing: before anything is written
-    for run in runs:
-        trained_network.describe(run, trust=trust)
     contents = gather(runs, rules, _scored_images(runs[0], dataset), trust=trust)
     folder = out or _default_folder(contents)
     notice(f"writing the report into {folder}")

@@ -88,11 +88,11 @@ class Contents:
 def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust: bool = False) -> Contents:
     """Group runs that differ by their seed alone, and judge every group by the first.
 
-    Every run must be finished and hold its network's anatomy and definition. ``trust`` is of
-    :func:`sepnet.training.trained_network.rebuild`.
+    ``trust`` is of :func:`sepnet.training.trained_network.rebuild`.
 
     Raises:
-        SepnetError: a run is given twice or is unfinished, or the runs were not scored on the same images.
+        SepnetError: a run is given twice or is unfinished, the runs were not scored on the same images, or one does not
+            say what its network is and it cannot be built again.
 
     """
     _require_different(runs)
@@ -114,14 +114,12 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust:
 def _contender(
     label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None, *, trust: bool
 ) -> Contender:
-    anatomy = runs[0].anatomy
-    if anatomy is None:
-        raise SepnetError(f"run '{runs[0].path}' does not say what its network is: train it again")
+    anatomy = trained_network.describe(runs[0], trust=trust).anatomy
     return Contender(
         label=label,
         runs=tuple(runs),
         anatomy=anatomy,
-        definition=listing(runs[0]),
+        definition=listing(runs[0], trust=trust),
         rules=check(anatomy, rules),
         evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
         verdict=verdict,

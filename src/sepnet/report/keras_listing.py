@@ -2,9 +2,9 @@
 
 import textwrap
 
-from sepnet.errors import SepnetError
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
+from sepnet.training.trained_network import describe
 
 WIDTH = 72
 """Characters of a line that are seen whole in a notebook, and on its printed page."""
@@ -12,18 +12,16 @@ WIDTH = 72
 OPTIMIZERS = {"adam": "Adam", "sgd": "SGD with Nesterov momentum", "muon": "Muon and SGD (sepnet/training/muon.py)"}
 
 
-def listing(run: Run) -> str:
-    """Return the definition in Keras that a run keeps, with a comment on how it was trained before it is compiled.
+def listing(run: Run, *, trust: bool = False) -> str:
+    """Return the definition of a run's network in Keras, with a comment on how it was trained before it is compiled.
 
-    Raises:
-        SepnetError: the run does not say what its network is.
+    Args:
+        run: a finished run.
+        trust: see :func:`~sepnet.training.trained_network.describe`, which may raise.
 
     """
-    definition = run.definition
-    if definition is None:
-        raise SepnetError(f"run '{run.path}' does not say what its network is: train it again")
     lines: list[str] = []
-    for line in definition.splitlines():
+    for line in describe(run, trust=trust).definition.splitlines():
         code, separator, comment = line.partition("  # Receptive field ")
         if separator and len(line) > WIDTH:
             indent = code[: len(code) - len(code.lstrip())]

@@ -112,15 +112,28 @@ def _contender_cells(contender: Contender, names: Names, number: int, folder: Pa
     if pictures is not None and not Path(pictures.path).is_absolute():
         there = _relative(Path(pictures.path), folder)
         config = replace(config, pictures=replace(pictures, path=there))
+    found = ""
+    if _built_again(contender):
+        found = "from sepnet.training.trained_network import describe\n\n"
+        found += f"{first}.network = {config.network!r}\n" if separator else ""
     heading = f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size."
     return [
         _markdown(f"network-{number}", heading),
         *([_code(f"source-{number}", _source(config.network))] if contender.repeatable else []),
         _code(f"training-{number}", f"{name} = {_training(contender, config, names)}"),
-        _code(f"definition-{number}", f"print(listing({first}))"),
-        _code(f"layers-{number}", f"{first}.anatomy"),
+        _code(f"definition-{number}", f"{found}print(listing({first}))"),
+        _code(f"layers-{number}", _anatomy(contender, first)),
         _code(f"log-{number}", log),
     ]
+
+
+def _built_again(contender: Contender) -> bool:
+    """Whether the first run's folder does not say what its network is."""
+    return contender.runs[0].anatomy is None or contender.runs[0].definition is None
+
+
+def _anatomy(contender: Contender, run: str) -> str:
+    return f"describe({run}).anatomy" if _built_again(contender) else f"{run}.anatomy"
 
 
 def _source(network: str) -> str:
@@ -197,7 +210,7 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
             )
         )
     cells += [
-        _code(f"rules-{number}", f"sepnet.check({first(one)}.anatomy, {judged_by})")
+        _code(f"rules-{number}", f"sepnet.check({_anatomy(one, first(one))}, {judged_by})")
         for number, one in enumerate(contenders, 1)
     ]
     return cells
@@ -237,6 +250,7 @@ TAKEN = {
         "accuracy_curves",
         "per_class_accuracy",
         "theme",
+        "describe",
     ),
     *("contenders", "histories", "evaluations", "figure", "verdict", "run", "runs", "name", "seed"),
     *("exit", "quit", "display", "get_ipython"),

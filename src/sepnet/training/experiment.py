@@ -27,7 +27,7 @@ from sepnet.training.initialization import apply_norm_settings, initialize, pixe
 from sepnet.training.loggers import open_loggers, require_loggers
 from sepnet.training.loop import Trainer
 from sepnet.training.randomness import derive_seed
-from sepnet.training.trained_network import describe, load_weights
+from sepnet.training.trained_network import load_weights, record
 
 Network = str | nn.Module | Callable[..., nn.Module]
 """A name, ``path/to/file.py:name``, a module (trained in place from its weights), or a function that builds one."""
@@ -130,7 +130,7 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
                 return _trained(job, run)
         model = build_network(job.network, job.dataset, run.config.recipe, run.config.seed)
         with contextlib.suppress(SepnetError):  # a network that cannot be read can be trained
-            describe(run, model, anew=True)
+            record(run, model)
         if job.keeps_size:
             notice(f"{run.config.network} does not accept smaller inputs; progressive resizing is off")
         with open_loggers(job.loggers, run) as log:

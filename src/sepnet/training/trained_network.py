@@ -1,11 +1,11 @@
 """The network of a run: built again, compared with what was trained, and described."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from sepnet.anatomy import trace
+from sepnet.anatomy import Anatomy, trace
 from sepnet.errors import SepnetError
 from sepnet.export import keras_definition
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
@@ -27,19 +27,39 @@ def load_weights(model: nn.Module, run: Run) -> nn.Module:
     return model.eval()
 
 
-def describe(run: Run, model: nn.Module | None = None, *, trust: bool = False, anew: bool = False) -> None:
-    """Let the run's folder say what its network is, unless it does: its anatomy, and its definition in Keras.
+class Description(NamedTuple):
+    """What a run's network is: its layers, and its definition in Keras."""
 
-    If ``model`` is not given, the network is built; see :func:`rebuild`. ``anew`` replaces what the folder says.
+    anatomy: Anatomy
+    definition: str
+
+
+def describe(run: Run, *, trust: bool = False) -> Description:
+    """Return what a run's network is, as its folder says; where that says nothing, as the network built again shows.
+
+    Nothing is written. ``trust`` is of :func:`rebuild`.
 
     Raises:
         SepnetError: it cannot be built, or cannot be read.
 
     """
-    if not anew and run.anatomy is not None and run.definition is not None:
-        return
-    if model is None:
-        model = rebuild(run, trust=trust)
+    anatomy, definition = run.anatomy, run.definition
+    if anatomy is None or definition is None:
+        return _read(rebuild(run, trust=trust), run)
+    return Description(anatomy, definition)
+
+
+def record(run: Run, model: nn.Module) -> None:
+    """Let the run's folder say what its network is.
+
+    Raises:
+        SepnetError: the network cannot be read.
+
+    """
+    run.write_network(*_read(model, run))
+
+
+def _read(model: nn.Module, run: Run) -> Description:
     name, image_shape = run.config.network, run.config.image_shape
     anatomy = trace(model, image_shape, name=name)
     try:
@@ -47,7 +67,7 @@ def describe(run: Run, model: nn.Module | None = None, *, trust: bool = False, a
     except SepnetError as error:
         modules = "".join(f"# {line}\n" for line in str(model).splitlines())
         definition = f"# {error}\n# As PyTorch shows it:\n{modules}"
-    run.write_network(anatomy, definition)
+    return Description(anatomy, definition)
 
 
 def rebuild(run: Run, *, trust: bool = False) -> nn.Module:

@@ -18,10 +18,10 @@ from torch import nn
 from sepnet import environment
 from sepnet.backend import describe
 from sepnet.backend import network as network_of
-from sepnet.bench.synthetic_data import batches, random_dataset, training_step
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 from sepnet.recipes.recipe import Recipe
+from sepnet.speed.synthetic_data import batches, random_dataset, training_step
 from sepnet.training import experiment
 from sepnet.training.forward import BATCH, infer, process_settings
 from sepnet.training.schedule import sizes_begin

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import sepnet
-from sepnet.bench.synthetic_data import batches, random_dataset, training_step
-from sepnet.bench.throughput import Speed, Timing
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
 from sepnet.recipes.recipe import Recipe
+from sepnet.speed.synthetic_data import batches, random_dataset, training_step
+from sepnet.speed.throughput import Speed, Timing
 from tests.cli_support import Captured, prepare, run_json
 
 BENCH = "bench net.py:small --images 300 --device cpu --seconds 0.02"

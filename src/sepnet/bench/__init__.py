@@ -1,1 +1,0 @@
-"""Bench: how fast this machine trains a network."""

@@ -1,0 +1,1 @@
+"""Speed: how fast this machine trains a network."""
