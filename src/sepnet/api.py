@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from sepnet import data as datasets
-from sepnet import export
 from sepnet.anatomy import Anatomy, EffectiveField, trace
 from sepnet.anatomy import effective_receptive_field as measure_effective
 from sepnet.backend import compile
@@ -17,6 +16,7 @@ from sepnet.comparison.contestants import compare as compare_contestants
 from sepnet.comparison.significance import judge
 from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
+from sepnet.export import keras
 from sepnet.inference import classifier, prediction
 from sepnet.networks import NETWORKS, build
 from sepnet.recipes.recipe import Recipe, require_fields
@@ -120,9 +120,9 @@ def keras_definition(
 
     """
     if isinstance(network, nn.Module):
-        return export.keras_definition(network, image_shape)
+        return keras.keras_definition(network, image_shape)
     model = build(network, classes=classes, image_shape=image_shape)
-    return export.keras_definition(model, image_shape, name=network)
+    return keras.keras_definition(model, image_shape, name=network)
 
 
 def check(

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+import sepnet
 from sepnet.errors import SepnetError
-from sepnet.export import keras_definition
 from sepnet.export.keras.file import write_keras
 from sepnet.export.keras.plan import plan
 
@@ -28,7 +28,7 @@ def check(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]
     """
     os.environ.setdefault("KERAS_BACKEND", "torch")
     draw_anew(model)
-    source = keras_definition(model, image_shape)
+    source = sepnet.keras_definition(model, image_shape=image_shape)
     pixels = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(1)) * 255
     with torch.no_grad():
         expected = _first(model((pixels / 255).clone())).numpy()

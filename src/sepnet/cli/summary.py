@@ -69,7 +69,7 @@ def _print(network: str, form: SummaryFormat, shape: tuple[int, int, int], class
         print(effective_to_text(network, found))
         return
     if form is SummaryFormat.keras:
-        from sepnet.export import keras_definition
+        from sepnet.export.keras import keras_definition
 
         with only_results():
             definition = keras_definition(build(network, classes=classes, image_shape=shape), shape, name=network)

@@ -7,7 +7,7 @@ from torch import nn
 
 from sepnet.anatomy import Anatomy, trace
 from sepnet.errors import SepnetError
-from sepnet.export import keras_definition
+from sepnet.export.keras import keras_definition
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
 from sepnet.runs import Run
 from sepnet.tensors import require_alike
