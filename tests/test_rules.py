@@ -11,25 +11,25 @@ from torch import nn
 import sepnet
 from sepnet.errors import SepnetError
 from sepnet.networks.layers import SeparableConv2d
-from sepnet.rules import Report, Result, Rules, load_rules
+from sepnet.rules import RuleResult, Rules, RulesReport, load_rules
 
 IMAGE = (3, 8, 8)
 
 
-def _judge(model: nn.Module, *, image: tuple[int, int, int] = IMAGE, **rules: Any) -> Report:
+def _judge(model: nn.Module, *, image: tuple[int, int, int] = IMAGE, **rules: Any) -> RulesReport:
     return sepnet.check(model, Rules(**rules), image_shape=image)
 
 
-def _one(model: nn.Module, *, image: tuple[int, int, int] = IMAGE, **rules: Any) -> Result:
+def _one(model: nn.Module, *, image: tuple[int, int, int] = IMAGE, **rules: Any) -> RuleResult:
     (result,) = _judge(model, image=image, **rules).results
     return result
 
 
-def _layers(result: Result) -> list[str]:
+def _layers(result: RuleResult) -> list[str]:
     return [violation.layer for violation in result.violations]
 
 
-def _by_rule(report: Report) -> dict[str, Result]:
+def _by_rule(report: RulesReport) -> dict[str, RuleResult]:
     return {result.rule: result for result in report.results}
 
 

@@ -20,7 +20,7 @@ from sepnet.export import keras
 from sepnet.inference import classifier, prediction
 from sepnet.networks import NETWORKS, build
 from sepnet.recipes.recipe import Recipe, require_fields
-from sepnet.rules import Report, Rules, load_rules
+from sepnet.rules import Rules, RulesReport, load_rules
 from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
@@ -131,7 +131,7 @@ def check(
     *,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
-) -> Report:
+) -> RulesReport:
     """Judge a network by rules: a preset's name, a TOML file, or :class:`sepnet.rules.Rules`.
 
     Raises:

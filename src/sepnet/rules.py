@@ -60,7 +60,7 @@ class Rules:
         if not self.judges():
             raise SepnetError(f"rules '{self.name}' set no rule: expected at least one of {', '.join(_JUDGES)}")
 
-    def judges(self) -> list[Callable[[Anatomy, "Rules"], "Result"]]:
+    def judges(self) -> list[Callable[[Anatomy, "Rules"], "RuleResult"]]:
         """Return what judges each rule that is set."""
         return [
             judge
@@ -78,7 +78,7 @@ class Violation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class RuleResult:
     """One rule's judgement: the measured value in words, and by how much a number is over its limit."""
 
     rule: str
@@ -94,13 +94,13 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Report:
+class RulesReport:
     """A network judged by rules."""
 
     network: str
     name: str
     """Of the rules."""
-    results: tuple[Result, ...]
+    results: tuple[RuleResult, ...]
 
     @property
     def kept(self) -> bool:
@@ -136,10 +136,10 @@ class Report:
         return html.table(("", "rule", "measured"), rows, caption=repr(self).splitlines()[0], words=3)
 
 
-def check(anatomy: Anatomy, rules: Rules) -> Report:
+def check(anatomy: Anatomy, rules: Rules) -> RulesReport:
     """Judge a network by every rule that is set."""
     results = tuple(judge(anatomy, rules) for judge in rules.judges())
-    return Report(network=anatomy.network, name=rules.name, results=results)
+    return RulesReport(network=anatomy.network, name=rules.name, results=results)
 
 
 def load_rules(name: str) -> Rules:
@@ -159,7 +159,7 @@ def load_rules(name: str) -> Rules:
     return to_settings(Rules, {"name": Path(name).stem, **values}, source=name)
 
 
-def _judge_separable(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_separable(anatomy: Anatomy, rules: Rules) -> RuleResult:
     broken = tuple(
         Violation(layer=convolution.name, reason=reason)
         for convolution in anatomy.convolutions
@@ -174,7 +174,7 @@ def _judge_separable(anatomy: Anatomy, rules: Rules) -> Result:
         if convolution.paired and not convolution.strict and not rules.strict
     )
     name = "separable only (strict)" if rules.strict else "separable only"
-    return Result(rule=name, kept=kept, measured=measured, violations=broken, notes=notes)
+    return RuleResult(rule=name, kept=kept, measured=measured, violations=broken, notes=notes)
 
 
 def _why_not_separable(convolution: Convolution, *, strict: bool) -> str | None:
@@ -183,13 +183,13 @@ def _why_not_separable(convolution: Convolution, *, strict: bool) -> str | None:
     return convolution.reason
 
 
-def _judge_batch_norm(anatomy: Anatomy, rules: Rules) -> Result:  # noqa: ARG001
+def _judge_batch_norm(anatomy: Anatomy, rules: Rules) -> RuleResult:  # noqa: ARG001
     count = sum(layer.kind == "batch norm" for layer in anatomy.layers)
     measured = _layers(count) + ("" if count else ", expected at least 1")
-    return Result(rule="batch norm", kept=count > 0, measured=measured, value=count, limit=1)
+    return RuleResult(rule="batch norm", kept=count > 0, measured=measured, value=count, limit=1)
 
 
-def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_dropout(anatomy: Anatomy, rules: Rules) -> RuleResult:
     rates = [(layer.name, layer.dropout_rate) for layer in anatomy.layers if layer.dropout_rate is not None]
     broken = tuple(
         Violation(layer=name, reason=f"dropout rate {rate:g}, expected above 0 and at most {rules.max_dropout:g}")
@@ -198,7 +198,7 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
     )
     listed = ", ".join(f"{rate:g}" for rate in sorted({rate for _, rate in rates}))
     measured = f"{_layers(len(rates))}, rates {listed}" if rates else "0 layers, expected at least 1"
-    return Result(
+    return RuleResult(
         rule="dropout",
         kept=bool(rates) and not broken,
         measured=measured,
@@ -208,20 +208,20 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> Result:
     )
 
 
-def _judge_parameters(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_parameters(anatomy: Anatomy, rules: Rules) -> RuleResult:
     split = f" ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)"
     heaviest = max(anatomy.layers, key=lambda layer: layer.trainable + layer.non_trainable)
     blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.trainable + heaviest.non_trainable:,}")
     return _below("parameters", anatomy.parameters, rules.parameters_below, blamed, detail=split)
 
 
-def _judge_macs(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_macs(anatomy: Anatomy, rules: Rules) -> RuleResult:
     heaviest = max(anatomy.layers, key=lambda layer: layer.macs)
     blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.macs:,}")
     return _below("MACs", anatomy.macs, rules.macs_below, blamed)
 
 
-def _judge_activations(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_activations(anatomy: Anatomy, rules: Rules) -> RuleResult:
     peak = anatomy.peak_activation
     blamed = Violation(layer=peak.layer, reason=f"is where {peak.values:,} values are in memory at once")
     detail = f" bytes at {rules.bytes_per_value} a value, in {peak.layer}"
@@ -229,12 +229,14 @@ def _judge_activations(anatomy: Anatomy, rules: Rules) -> Result:
     return _below("peak activation memory", measured, rules.activation_bytes_below, blamed, detail=detail)
 
 
-def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detail: str = "") -> Result:
+def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detail: str = "") -> RuleResult:
     assert limit is not None
     if value < limit:
-        return Result(rule=rule, kept=True, measured=f"{value:,}{detail}, below {limit:,}", value=value, limit=limit)
+        return RuleResult(
+            rule=rule, kept=True, measured=f"{value:,}{detail}, below {limit:,}", value=value, limit=limit
+        )
     measured = f"{value:,}{detail}, {value - limit:,} over: expected below {limit:,}"
-    return Result(
+    return RuleResult(
         rule=rule,
         kept=False,
         measured=measured,
@@ -245,7 +247,7 @@ def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detai
     )
 
 
-def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> RuleResult:
     output, limit = _output(anatomy), rules.receptive_field_at_least
     assert limit is not None
     value = min(output.receptive_field)
@@ -253,7 +255,7 @@ def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> Result:
     return _field_result(output, f"at least {limit}", f"{under} short", value=value, limit=limit, over=under)
 
 
-def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> RuleResult:
     output, limit = _output(anatomy), rules.receptive_field_at_most
     assert limit is not None
     value = max(output.receptive_field)
@@ -261,18 +263,18 @@ def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> Result:
     return _field_result(output, f"at most {limit}", f"{over} over", value=value, limit=limit, over=over)
 
 
-def _field_result(output: Layer, rule: str, by: str, *, value: int, limit: int, over: int) -> Result:
+def _field_result(output: Layer, rule: str, by: str, *, value: int, limit: int, over: int) -> RuleResult:
     size = "×".join(map(str, output.receptive_field))
     rule = f"receptive field {rule}"
     if over <= 0:
-        return Result(rule=rule, kept=True, measured=size, value=value, limit=limit)
+        return RuleResult(rule=rule, kept=True, measured=size, value=value, limit=limit)
     blamed = (Violation(layer=output.name, reason=f"the output sees {size} pixels"),)
-    return Result(
+    return RuleResult(
         rule=rule, kept=False, measured=f"{size}, {by}", value=value, limit=limit, over=over, violations=blamed
     )
 
 
-def _judge_layers(anatomy: Anatomy, rules: Rules) -> Result:
+def _judge_layers(anatomy: Anatomy, rules: Rules) -> RuleResult:
     allowed = rules.allowed_layers or ()
     broken = tuple(
         Violation(layer=layer.name, reason=f"{layer.kind}, allowed are {', '.join(allowed)}")
@@ -280,7 +282,7 @@ def _judge_layers(anatomy: Anatomy, rules: Rules) -> Result:
         if layer.kind not in (*allowed, "unused")
     )
     measured = f"{len(anatomy.layers) - len(broken)} of {len(anatomy.layers)} layers are of an allowed kind"
-    return Result(rule="allowed layers", kept=not broken, measured=measured, violations=broken)
+    return RuleResult(rule="allowed layers", kept=not broken, measured=measured, violations=broken)
 
 
 def _layers(count: int) -> str:
@@ -291,7 +293,7 @@ def _output(anatomy: Anatomy) -> Layer:
     return [layer for layer in anatomy.layers if layer.kind != "unused"][-1]
 
 
-_JUDGES: dict[str, Callable[[Anatomy, Rules], Result]] = {
+_JUDGES: dict[str, Callable[[Anatomy, Rules], RuleResult]] = {
     "separable_only": _judge_separable,
     "batch_norm": _judge_batch_norm,
     "dropout": _judge_dropout,

@@ -17,7 +17,7 @@ import sepnet
 from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
 from sepnet.inference import prediction
-from sepnet.inference.prediction import Guess, Prediction, read_image, to_text
+from sepnet.inference.prediction import ClassProbability, Prediction, read_image, to_text
 from sepnet.networks import shipped
 from sepnet.recipes.recipe import Recipe
 from tests.cli_support import train_small
@@ -298,7 +298,7 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 def _said(*files: str) -> list[Prediction]:
-    guesses = (Guess(name="cat", probability=0.971), Guess(name="airplane", probability=0.0123))
+    guesses = (ClassProbability(name="cat", probability=0.971), ClassProbability(name="airplane", probability=0.0123))
     return [Prediction(file=file, guesses=guesses) for file in files]
 
 

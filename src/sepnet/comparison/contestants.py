@@ -19,7 +19,7 @@ from sepnet.files import exclusively, exists, read_text, write_atomically
 from sepnet.folders import numbered
 from sepnet.notices import notice, printable
 from sepnet.recipes.recipe import VALIDATIONS, Recipe
-from sepnet.rules import Report, Rules, check
+from sepnet.rules import Rules, RulesReport, check
 from sepnet.runs import Run, RunConfig
 from sepnet.runs.history import best
 from sepnet.settings import parse_json
@@ -41,7 +41,7 @@ class Contestant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ContestantResult:
     """One contestant's part of a comparison."""
 
     anatomy: Anatomy
@@ -69,9 +69,9 @@ class Side:
 class Comparison:
     """Who won, and what was measured."""
 
-    base: Side
-    challenger: Side
-    rules: Report
+    base: ContestantResult
+    challenger: ContestantResult
+    rules: RulesReport
     """Of the challenger."""
     verdict: Verdict
     path: Path
@@ -126,7 +126,10 @@ def compare(
     report = check(anatomies[1], rules)
     if not report.kept:
         notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it anyway")
-    sides = [Side(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers)) for start in starts]
+    sides = [
+        ContestantResult(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers))
+        for start in starts
+    ]
     verdict = judge(sides[0].runs, sides[1].runs)
     labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
     name = f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}"
@@ -214,7 +217,7 @@ def _judgements(comparison: Comparison) -> list[str]:
     ]
 
 
-def _figures(base: Side, challenger: Side) -> list[tuple[str, str, str]]:
+def _figures(base: ContestantResult, challenger: ContestantResult) -> list[tuple[str, str, str]]:
     first, second = base.to_dict(), challenger.to_dict()
 
     def row(label: str, key: str, form: Callable[[Any], str]) -> tuple[str, str, str]:

@@ -28,7 +28,7 @@ EXPECTED = "expected a file, a folder, a PIL image, or an array of uint8 of shap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guess:
+class ClassProbability:
     """A class, and the probability that the network gives it."""
 
     name: str
@@ -41,7 +41,7 @@ class Prediction:
 
     file: str
     """As it was given, or below the folder that was; empty for an image that is of no file."""
-    guesses: tuple[Guess, ...]
+    guesses: tuple[ClassProbability, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the prediction as plain values."""
@@ -157,12 +157,12 @@ def read_image(source: Path | Image.Image, shape: Sequence[int]) -> tuple[Tensor
     return torch.from_numpy(pixels), resized
 
 
-def _rank(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[Guess, ...]]:
+def _rank(logits: Tensor, classes: Sequence[str], top: int) -> list[tuple[ClassProbability, ...]]:
     """Return the likeliest classes for each row of logits ``(N, classes)``; of equals the first class is first."""
     require_finite(logits)
     probabilities, places = logits.double().softmax(1).sort(dim=1, descending=True, stable=True)
     return [
-        tuple(Guess(name=classes[place], probability=share) for share, place in zip(*row, strict=True))
+        tuple(ClassProbability(name=classes[place], probability=share) for share, place in zip(*row, strict=True))
         for row in zip(probabilities[:, :top].tolist(), places[:, :top].tolist(), strict=True)
     ]
 

@@ -15,8 +15,7 @@ from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.report.keras_listing import listing
 from sepnet.report.reproduction import can_be_made_again
-from sepnet.rules import Report as RulesReport
-from sepnet.rules import Rules, check
+from sepnet.rules import Rules, RulesReport, check
 from sepnet.runs import Run, RunConfig
 from sepnet.training import experiment, trained_network
 
