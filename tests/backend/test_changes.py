@@ -2,14 +2,18 @@
 # A module's attributes, which the networks here are made of, are modules or tensors to mypy.
 """What changes about a network after it was compiled takes effect; values changed in place are as in PyTorch."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.modules.module as module_hooks
 import torch.nn.utils.prune
 from torch import Tensor, nn
+
+from sepnet.backend import network
 
 from .comparing import plain_network, random_images
 from .networks import ByMode, Parts, depthwise, pointwise
@@ -18,6 +22,7 @@ from .support import accelerate, needs_kernels
 pytestmark = [
     needs_kernels,
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel"),
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing when gradients are computed"),  # by weights alone
     pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning"),
 ]
 
@@ -60,6 +65,71 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 def test_a_change_to_the_network_is_followed(name: str) -> None:
     torch.manual_seed(0)
     _trained_alike(plain_network(), CHANGES[name], random_images(2, 3, 6, 6))
+
+
+def _tripled(_: nn.Module, gradients: tuple[Tensor | None, ...], *__: Any) -> tuple[Tensor | None, ...]:
+    return tuple(None if gradient is None else 3 * gradient for gradient in gradients)
+
+
+def _sevenfold(weight: Any) -> None:
+    weight.grad.mul_(7)
+
+
+def _doubled(module: nn.Module, inputs: Any) -> Any:
+    return (inputs[0] * 2,) if isinstance(module, nn.Conv2d) else None
+
+
+GRADIENT_HOOKS: dict[str, Callable[[Any], Any]] = {
+    "a backward hook": lambda model: model[3].register_full_backward_hook(_tripled),
+    "a backward pre-hook": lambda model: model[3].register_full_backward_pre_hook(_tripled),
+    "a hook of a weight": lambda model: model[0].weight.register_hook(lambda gradient: 5 * gradient),
+    "a hook after accumulation": lambda model: model[0].weight.register_post_accumulate_grad_hook(_sevenfold),
+}
+GLOBAL_HOOKS: dict[str, Callable[[Any], Any]] = {
+    "a global forward hook": lambda _: module_hooks.register_module_forward_hook(
+        lambda module, _, output: output * 2 if isinstance(module, nn.Conv2d) else None
+    ),
+    "a global forward pre-hook": lambda _: module_hooks.register_module_forward_pre_hook(_doubled),
+    "a global backward hook": lambda _: module_hooks.register_module_full_backward_hook(_tripled),
+}
+
+
+def _gradients(network: Any, model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Return the gradients of one step from the model's state, which stays."""
+    state = copy.deepcopy(model.state_dict())
+    model.zero_grad()
+    network(images).square().sum().backward()
+    model.load_state_dict(state)
+    return {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def _followed(network: Any, model: nn.Module, add: Callable[[Any], Any]) -> None:
+    """Assert that a hook changes the gradients from the next step on, and not after it was removed."""
+    images = random_images(2, 3, 6, 6)
+    before = _gradients(network, model, images)
+    hook = add(model)
+    try:
+        with_hook = _gradients(network, model, images)
+        torch.testing.assert_close(with_hook, _gradients(model, model, images), rtol=1e-3, atol=1e-4)
+    finally:
+        hook.remove()
+    assert not torch.allclose(with_hook["0.weight"], before["0.weight"], rtol=0.1)
+    torch.testing.assert_close(_gradients(network, model, images), before, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", GRADIENT_HOOKS)
+def test_a_hook_on_gradients_is_followed(name: str) -> None:
+    torch.manual_seed(0)
+    model = plain_network()
+    _followed(accelerate(model), model, GRADIENT_HOOKS[name])
+
+
+@pytest.mark.parametrize("name", GLOBAL_HOOKS)
+def test_a_global_hook_is_followed_in_training(name: str) -> None:
+    """By :func:`sepnet.backend.network`; ``torch.compile`` itself says that it does not follow them."""
+    torch.manual_seed(0)
+    model = plain_network()
+    _followed(network(model, torch.device("cpu")), model, GLOBAL_HOOKS[name])
 
 
 def test_the_mode_of_every_module_is_followed() -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +33,7 @@ def compile(model: nn.Module) -> nn.Module:
     # Else networks of one class share the limit of recompilations, since they share the code of their ``forward``.
     isolate = "isolate_recompiles" in inspect.signature(torch.compile).parameters  # not before PyTorch 2.13
     options: Any = {"isolate_recompiles": True} if isolate else {}
-    compiled: Any = torch.compile(model, backend=backend, **options)
-    module: nn.Module = compiled
-    return module
+    return cast(nn.Module, torch.compile(model, backend=backend, **options))
 
 
 def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = (0,)) -> Callable[[Tensor], Tensor]:
@@ -45,11 +43,12 @@ def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = 
     """
     if device.type != "cpu" or native.native() is None:
         return model
-    compiled = compile(model)
+    compiled: Callable[[Tensor], Tensor] = compile(model)
 
     def run(images: Tensor) -> Tensor:
+        if torch.nn.modules.module._has_any_global_hook():  # which Dynamo does not guard against
+            return cast(Tensor, model(images))
         torch._dynamo.maybe_mark_dynamic(images, list(varying))
-        result: Tensor = compiled(images)
-        return result
+        return compiled(images)
 
     return run
