@@ -91,6 +91,14 @@ def test_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
     assert datasets.open_data(fill(tmp_path, {"10": 2, "9": 2, "1": 2})).classes == ("1", "9", "10")
 
 
+def test_a_class_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, {"a": 2, "c": 2})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").write_text("none yet")
+    with pytest.raises(SepnetError, match=r"the class folder '.*/b' holds no picture: put some into it, or take it"):
+        datasets.open_data(tmp_path)
+
+
 def test_one_level_is_split_by_the_seed(tmp_path: Path) -> None:
     fill(tmp_path, {"a": 10, "b": 20})
     first, again, other = (datasets.open_data(tmp_path, split_seed=seed) for seed in (0, 0, 1))

@@ -124,10 +124,12 @@ def _from_folder(folder: Path, split: str) -> tuple[list[PictureFile], list[Path
     for child in _children(folder):
         if child.is_dir():
             label = _class_name(child)
+            found = [path for path in walk(child) if path.suffix.lower() in endings]
+            if not found:
+                raise SepnetError(f"the class folder '{child}' holds no picture: put some into it, or take it away")
             files += [
                 PictureFile(path=path, name=path.relative_to(child).as_posix(), label=label, split=split)
-                for path in walk(child)
-                if path.suffix.lower() in endings
+                for path in found
             ]
         elif child.suffix.lower() in endings:
             outside.append(child)
