@@ -13,6 +13,7 @@ from sepnet.data.findings import DataReport
 from sepnet.data.pictures import Pictures
 from sepnet.errors import SepnetError
 from sepnet.files import write_atomically
+from sepnet.folders import replacing, require_replaceable
 from sepnet.inference import classifier
 from sepnet.runs import Run
 
@@ -33,7 +34,7 @@ def check_data(
     items = _items(data, pictures, run)
     report = checking.check(items)
     if run is not None:
-        _require_same_kind(items, run)
+        classifier.require_same_kind(run, items.data, items.classes, items.images.shape[1:])
         logits = classifier.Classifier(run, trust=trust).logits(items.images)
         found = checking.suspicious_labels(items, logits)
         report = replace(report, findings=(*report.findings, *found))
@@ -50,33 +51,15 @@ def write_check(report: DataReport, items: Items, out: Path) -> list[Path]:
     from sepnet.report import mosaic  # Matplotlib, for pictures alone
     from sepnet.report.theme import save, theme
 
-    shown = mosaic.pictures_of(report.findings)
-    _require_free(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SepnetError(f"'{out}' could not be made: {error.strerror or error}; choose another --out") from error
-    for file in out.iterdir():
-        file.unlink()
-    write_atomically(out / FINDINGS, json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
-    files = [out / FINDINGS]
-    with theme("light"):
+    written = (out / FINDINGS).is_file()
+    require_replaceable(out, holds=OURS, written_by_sepnet=written, what="a check")
+    with replacing(out) as place, theme("light"):
+        write_atomically(place / FINDINGS, json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
         if dataset := items.dataset:
-            files.append(out / "classes.png")
-            save(mosaic.dataset_mosaic(dataset), files[-1])
-        for name, finding in shown.items():
-            files.append(out / f"{name}.png")
-            save(mosaic.worst_cases(finding, items.images), files[-1])
-    return files
-
-
-def _require_free(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise SepnetError(f"'{out}' is a file: expected a folder, choose another --out")
-    others = [] if not out.exists() else sorted(file for file in out.iterdir() if not OURS.fullmatch(file.name))
-    if others or (out.exists() and any(out.iterdir()) and not (out / FINDINGS).is_file()):
-        name = others[0].name if others else next(out.iterdir()).name
-        raise SepnetError(f"'{out}' holds '{name}', which is of no check of sepnet's: choose another --out")
+            save(mosaic.dataset_mosaic(dataset), place / "classes.png")
+        for name, finding in mosaic.pictures_of(report.findings).items():
+            save(mosaic.worst_cases(finding, items.images), place / f"{name}.png")
+    return [out / FINDINGS, *sorted(out.glob("*.png"))]
 
 
 def _items(data: str | Path | Dataset, pictures: Pictures | None, run: Run | None) -> Items:
@@ -112,12 +95,3 @@ def _from_folder(found: folder.Read, pictures: Pictures) -> Items:
         outside=[str(path) for path in layout.outside],
         split_by_seed=not layout.is_split,
     )
-
-
-def _require_same_kind(items: Items, run: Run) -> None:
-    if items.classes != run.config.classes or tuple(items.images.shape[1:]) != run.config.image_shape:
-        shapes = ("×".join(map(str, shape)) for shape in (items.images.shape[1:], run.config.image_shape))
-        raise SepnetError(
-            f"'{items.data}' has {len(items.classes)} classes and images {next(shapes)}, run '{run.path}' "
-            f"{len(run.config.classes)} and {next(shapes)}: expected the same classes and size"
-        )

@@ -127,7 +127,13 @@ def test_labels_that_a_network_is_sure_are_wrong() -> None:
     assert not finding.problem
 
 
-def test_pictures_are_written_beside_the_findings_and_nothing_else_is_replaced(tmp_path: Path) -> None:
+def _fail(*_: object) -> None:
+    raise sepnet.SepnetError("the disk is full")
+
+
+def test_pictures_are_written_beside_the_findings_and_nothing_else_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     split_folder(tmp_path / "pets")
     shutil.copy(tmp_path / "pets" / "train" / "cat" / "000.png", tmp_path / "pets" / "test" / "cat" / "copy.png")
     out = tmp_path / "out"
@@ -135,6 +141,12 @@ def test_pictures_are_written_beside_the_findings_and_nothing_else_is_replaced(t
         assert run(["data", "check", str(tmp_path / "pets"), "--out", str(out)]) == 1
     assert {file.name for file in out.iterdir()} == {"findings.json", "classes.png", "duplicates-across-splits.png"}
     assert not json.loads((out / "findings.json").read_text())["sound"]
+    before = {file: file.read_bytes() for file in out.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("sepnet.report.mosaic.worst_cases", _fail)
+        with pytest.raises(sepnet.SepnetError, match="the disk is full"):
+            sepnet.check_data(tmp_path / "pets", out=out)
+    assert {file: file.read_bytes() for file in out.iterdir()} == before
     (out / "mine.txt").write_text("mine")
     with pytest.raises(sepnet.SepnetError, match=r"mine\.txt"):
         sepnet.check_data(tmp_path / "pets", out=out)

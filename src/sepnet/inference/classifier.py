@@ -1,6 +1,7 @@
 """A finished run's network at work: loaded, and answering exactly as its validation did."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def evaluate(
     experiment.require_validation(validation)
     classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
     dataset = load_data(run, data)
-    _require_same_kind(run, dataset)
+    require_same_kind(run, dataset.name, dataset.classes, dataset.image_shape)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
     as_trained = held_out if config.validation == "holdout" else dataset
     same = _note_differences(run, as_trained, validation)
@@ -188,17 +189,20 @@ def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
         raise SepnetError(f"the images that run '{run.path}' was scored on cannot be loaded: {error}") from error
 
 
-def _require_same_kind(run: Run, dataset: Dataset) -> None:
-    """Raise unless the dataset has the run's classes, in their order, and its image shape."""
+def require_same_kind(run: Run, name: str, classes: Sequence[str], image_shape: Sequence[int]) -> None:
+    """Raise unless a dataset, of this name, has the run's classes, in their order, and its image shape.
+
+    Raises:
+        SepnetError: it has others.
+
+    """
     config = run.config
-    if dataset.image_shape != tuple(config.image_shape):
-        given, wanted = ("×".join(map(str, shape)) for shape in (dataset.image_shape, config.image_shape))
-        raise SepnetError(f"images of {dataset.name} are {given}, run '{run.path}' takes {wanted}: choose other data")
-    if dataset.classes != config.classes:
-        given, wanted = (", ".join(names) for names in (dataset.classes, config.classes))
-        raise SepnetError(
-            f"classes of {dataset.name} are {given}, those of run '{run.path}' {wanted}: expected the same"
-        )
+    if tuple(image_shape) != tuple(config.image_shape):
+        given, wanted = ("×".join(map(str, shape)) for shape in (image_shape, config.image_shape))
+        raise SepnetError(f"images of {name} are {given}, run '{run.path}' takes {wanted}: choose other data")
+    if tuple(classes) != config.classes:
+        given, wanted = (", ".join(names) for names in (classes, config.classes))
+        raise SepnetError(f"classes of {name} are {given}, those of run '{run.path}' {wanted}: expected the same")
 
 
 ROUNDING = 0.02

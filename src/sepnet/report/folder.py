@@ -1,16 +1,14 @@
 """Write a report's folder: pictures in both themes, README, notebook; all of it or nothing."""
 
-import contextlib
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from sepnet.errors import SepnetError
 from sepnet.files import read_text, write_atomically
+from sepnet.folders import replacing, require_replaceable
 from sepnet.report import kernel, notebook, readme
 from sepnet.report.contents import Contents
 from sepnet.report.plots import (
@@ -33,8 +31,8 @@ def write(contents: Contents, folder: Path) -> Path:
         SepnetError: the folder holds something else, cannot be written, or the notebook failed.
 
     """
-    _require_free(folder)
-    with _replacing(folder) as place:
+    require_replaceable(folder, holds=OURS, written_by_sepnet=_is_report(folder), what="a report")
+    with replacing(folder) as place:
         pictures = _pictures(contents)
         for name, (draw, _) in pictures.items():
             for mode in THEMES:
@@ -96,21 +94,6 @@ def _pictures(contents: Contents) -> dict[str, tuple[Callable[[], Figure], str]]
     return pictures
 
 
-def _require_free(folder: Path) -> None:
-    """Raise where a folder holds anything that no report has, or is where the user works."""
-    if folder.exists() and not folder.is_dir():
-        raise SepnetError(f"'{folder}' is a file: expected the folder of a report, choose another --out")
-    if Path.cwd().is_relative_to(folder.resolve()):
-        raise SepnetError(f"'{folder}' is the current folder, and would be replaced: choose a folder in it as --out")
-    if folder.is_dir():
-        ours = _is_report(folder)
-        for entry in sorted(folder.iterdir()):
-            if not ours or entry.is_dir() or not OURS.fullmatch(entry.name):
-                raise SepnetError(
-                    f"'{folder}' holds '{entry.name}', which is not part of a report of sepnet's: choose another --out"
-                )
-
-
 def _is_report(folder: Path) -> bool:
     """Whether sepnet wrote a report into the folder: its notebook says so."""
     try:
@@ -121,54 +104,3 @@ def _is_report(folder: Path) -> bool:
 
 OURS = re.compile(rf"{README}|{notebook.NOTEBOOK}|recipe-\d+\.toml|[a-z]+(-\d+)?-({'|'.join(THEMES)})\.png")
 """The names of a report's files."""
-
-
-def _is_another_alive(process: int) -> bool:
-    """Whether another process of this number runs; where nothing tells, as on Windows, yes."""
-    if process == os.getpid():
-        return False
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left beside a report's folder; a report that was half replaced comes back."""
-    name = re.compile(re.escape(f".{folder.name}.sepnet-") + r"(\d+)(-old)?")
-    for path in folder.parent.iterdir() if folder.parent.is_dir() else ():
-        match = name.fullmatch(path.name)
-        if match is None or _is_another_alive(int(match[1])):
-            continue
-        if match[2] and not folder.exists():
-            path.rename(folder)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside ``folder`` that takes its place at the end, and vanishes if that is not reached."""
-    place = folder.with_name(f".{folder.name}.sepnet-{os.getpid()}")
-    old = place.with_name(f"{place.name}-old")
-    _remove_leftovers(folder)
-    try:
-        place.mkdir(parents=True)
-        yield place
-        if folder.exists():
-            folder.rename(old)
-        place.rename(folder)
-    except OSError as error:
-        raise SepnetError(f"'{folder}' could not be written: {error.strerror}; choose another --out") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        if old.exists():
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.rename(folder)
