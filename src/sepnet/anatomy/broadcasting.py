@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from math import prod
 
-from sepnet.anatomy.receptive_field import AXES, Dim, Field, FieldError, Span, free, normal
+from sepnet.anatomy.receptive_field import AXES, Field, FieldError, Span, free, normal
 
 
 def merge(fields: Sequence[Field], shape: Sequence[int]) -> Field:
@@ -14,20 +13,16 @@ def merge(fields: Sequence[Field], shape: Sequence[int]) -> Field:
     move (a squeeze-and-excitation gate), or they move at different jumps, every unit is given the hull of all
     positions, which is exact for a gate and never too small.
     """
-    aligned = [(None,) * (len(shape) - len(field.dims)) + field.dims for field in fields]
-    columns = list(zip(*aligned, strict=True))
-    dims = [_shared(column, size) for column, size in zip(columns, shape, strict=True)]
-    seen = Counter(factor.axis for candidates in dims for factor in candidates if factor.axis is not None)
-    tangled = {axis for axis, times in seen.items() if times > 1}
-    tangled |= {
-        factor.axis
-        for column, size in zip(columns, shape, strict=True)
-        if len(_distinct(column, size)) > 1
-        for dim in _distinct(column, size)
-        for factor in dim
-        if factor.axis is not None
-    }
-    spans = tuple(_union(fields, axis, apart=axis in tangled) for axis in AXES)
+    places = [*zip(range(-len(shape), 0), shape, strict=True)]
+    carriers = [
+        {one.dims[dim] for one in fields if -dim <= len(one.dims) and one.shape[dim] == size and one.axes([dim])}
+        for dim, size in places
+    ]
+    factors = [(factor.axis, len(column)) for column in carriers for dim in column for factor in dim]
+    times = Counter(axis for axis, _ in factors)
+    apart = {axis for axis, ways in factors if ways > 1 or times[axis] > 1}
+    spans = tuple(_union(fields, axis, apart=axis in apart) for axis in AXES)
+    dims = (min(column, default=free(size), key=repr) for column, (_, size) in zip(carriers, places, strict=True))
     return normal(spans, tuple(dims))
 
 
@@ -38,28 +33,16 @@ def concatenate(fields: Sequence[Field], dim: int, shape: Sequence[int]) -> Fiel
         FieldError: an image axis runs along ``dim``.
 
     """
-    dim %= len(shape)
     if any(field.axis_of(dim) is not None for field in fields):
         raise FieldError("it concatenates along an image axis")
     one_position = [*shape[:dim], 1, *shape[dim + 1 :]]
     return merge([field.resize(dim, 1) for field in fields], one_position).resize(dim, shape[dim])
 
 
-def _distinct(column: Sequence[Dim | None], size: int) -> set[Dim]:
-    """Return the different ways in which image axes run along one broadcast dimension."""
-    full = [dim for dim in column if dim is not None and prod(factor.size for factor in dim) == size]
-    return {dim for dim in full if any(factor.axis is not None for factor in dim)}
-
-
-def _shared(column: Sequence[Dim | None], size: int) -> Dim:
-    return min(_distinct(column, size), default=free(size), key=repr)
-
-
 def _union(fields: Sequence[Field], axis: int, *, apart: bool) -> Span:
     moving = [field for field in fields if field.count(axis) > 1]
-    still = [field for field in fields if field.count(axis) == 1]
-    jumps = {field.spans[axis].jump for field in moving or still}
-    together = len(jumps) == 1 and not (moving and still) and not apart
+    jumps = {field.spans[axis].jump for field in moving or fields}
+    together = len(jumps) == 1 and len(moving) in (0, len(fields)) and not apart
     spans = [field.spans[axis] if together else field.spans[axis].hull(field.count(axis)) for field in fields]
     low, high = min(span.low for span in spans), max(span.high for span in spans)
     return Span(low, high, spans[0].jump if together else 0)

@@ -19,11 +19,6 @@ def pointwise(op: Operation, fields: list[Field]) -> Field:
     return merge(fields, op.shape)
 
 
-def unchanged(op: Operation, fields: list[Field]) -> Field:
-    """Leave every unit where it is."""
-    return fields[0]
-
-
 def refused(reason: str) -> Rule:
     """Return the rule of an operator that cannot be read."""
 
@@ -94,23 +89,15 @@ def reduction(op: Operation, fields: list[Field]) -> Field:
     mixed = field.mix(dims)
     for dim in dims:
         mixed = mixed.resize(dim, 1)
-    return mixed if len(op.shape) == len(field.dims) else mixed.drop(dims)
+    return mixed if len(op.shape) == len(field.dims) else _without(mixed, dims)
 
 
 def concat(op: Operation, fields: list[Field]) -> Field:
     """Put tensors one after the other, by ``stack`` along a new dimension; constants are seen by nobody."""
-    dim = op["dim"] % len(op.shape)
-    return concatenate([field.insert(dim) for field in fields] if op.name == "stack" else fields, dim, op.shape)
-
-
-def reshape(op: Operation, fields: list[Field]) -> Field:
-    """Give the same units in the same order another shape."""
-    return fields[0].reshape(op.shape)
-
-
-def permute(op: Operation, fields: list[Field]) -> Field:
-    """Order the dimensions anew."""
-    return fields[0].permute(order_of(op))
+    count, dim = len(op.shape), op["dim"] % len(op.shape)
+    if op.name == "stack":
+        fields = [field.arrange([*range(dim), None, *range(dim, count - 1)]) for field in fields]
+    return concatenate(fields, dim, op.shape)
 
 
 def channel_shuffle(op: Operation, fields: list[Field]) -> Field:
@@ -128,8 +115,9 @@ def pick(op: Operation, fields: list[Field]) -> Fields:
     found = []
     for part in op.on(positions):
         start, second = [*part.flatten().tolist(), 0, 0][:2]
-        field = fields[0].pick(dim, part.numel(), start, second - start if part.numel() > 1 else 1)
-        found.append(field if part.ndim == count else field.drop([dim]))
+        step = second - start if part.numel() > 1 else 1
+        field = fields[0].slide(dim, Window(fields[0].shape[dim], part.numel(), 1, step, before=-start))
+        found.append(field if part.ndim == count else _without(field, [dim]))
     return tuple(found)
 
 
@@ -138,8 +126,13 @@ def pad(op: Operation, fields: list[Field]) -> Field:
     field, last = fields[0], len(op.shape) - 1
     for place, (before, after) in enumerate(zip(op["pad"][::2], op["pad"][1::2], strict=True)):
         if before or after:
-            field = field.pick(last - place, op.shape[last - place], -before)
+            dim = last - place
+            field = field.slide(dim, Window(field.shape[dim], op.shape[dim], 1, 1, before=before))
     return field
+
+
+def _without(field: Field, dims: list[int]) -> Field:
+    return field.arrange(dim for dim in range(len(field.dims)) if dim not in dims)
 
 
 def weight_shape(op: Operation) -> tuple[int, ...]:

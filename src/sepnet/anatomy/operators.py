@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sepnet.anatomy import field_rules as rules
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.receptive_field import AXES, Field, FieldError
-from sepnet.anatomy.separable_pairs import Settings
+from sepnet.anatomy.separable_pairs import kind_of
 from sepnet.anatomy.windows import windows
 
 Kind = Callable[[Operation, Field, Field], str | None]
@@ -43,13 +43,12 @@ def find(op: Operation) -> Operator:
     return OPERATORS[op.name]
 
 
+def _all(names: str, operator: Operator) -> dict[str, Operator]:
+    return dict.fromkeys(names.split(), operator)
+
+
 def _activation(kind: str | Kind, keras: str | None = None) -> Operator:
     return Operator(kind, rules.pointwise, keras, reuses=True, between=True)
-
-
-def _function(name: str, kind: str) -> Operator:
-    """Return a function of ``keras.ops`` by the same name."""
-    return _activation(kind, f"ops.{name}")
 
 
 def _arithmetic(kind: str, keras: str = "arithmetic") -> Operator:
@@ -62,30 +61,17 @@ def _norm(kind: str, dims: Callable[[Operation], Iterable[int]], keras: str | No
     return Operator(kind, rules.mixing(dims), keras, reuses=True, between=True)
 
 
+def _view(kind: Kind | None = None) -> Operator:
+    return Operator(kind, lambda op, fields: fields[0].reshape(op.shape), "reshape")
+
+
 def _batch_dims(op: Operation) -> list[int]:
     moving = op["running_mean"] is not None and not op["training"]
     return [] if moving else [0, *range(2, len(op.shape))]
 
 
-def _instance_dims(op: Operation) -> range:
-    return range(2, len(op.shape) if op["use_input_stats"] else 2)
-
-
-def _group_dims(op: Operation) -> range:
-    return range(1, len(op.shape))
-
-
 def _last_dims(op: Operation) -> range:
     return range(len(op.shape) - len(op["normalized_shape"]), len(op.shape))
-
-
-def _convolution_kind(op: Operation, before: Field, after: Field) -> str:
-    settings = Settings.of(op)
-    if settings.is_depthwise:
-        return "depthwise"
-    if settings.can_be_pointwise:
-        return "pointwise"
-    return "grouped convolution" if settings.groups > 1 else "convolution"
 
 
 def _adaptive_kind(kind: str) -> Kind:
@@ -123,30 +109,18 @@ def _hard_tanh_kind(op: Operation, before: Field, after: Field) -> str:
     return "relu6" if (op["min_val"], op["max_val"]) == (0, 6) else "hard tanh"
 
 
-UPSAMPLING = Operator(
-    None,
-    rules.refused("upsampling gives neighbouring units the same receptive field, which no jump describes"),
-)
-TRANSPOSED = Operator(None, rules.refused("a transposed convolution gives units of different receptive fields"))
-PRODUCT = Operator(
-    None,
-    rules.refused("attention and products of two tensors are not layers of a feed-forward convolutional network"),
-)
-RECURRENT = Operator(None, rules.refused("a recurrent layer is not a layer of a feed-forward convolutional network"))
-VALUE = Operator(None, rules.refused("it takes a number from the values in a tensor"))
-VIEW = Operator(_view_kind, rules.reshape, "reshape")
-FLATTEN = Operator(_flatten_kind, rules.reshape, "reshape")
-RESHAPE = Operator(None, rules.reshape, "reshape")
-TRANSPOSE = Operator(None, rules.permute, "permute")
-UNCHANGED = Operator(None, rules.unchanged, "unchanged")
-EXPAND = Operator(None, rules.pointwise, "expand")
-PARTS = Operator(None, rules.pick, "pick")
-SLICE = Operator(_cut_kind, rules.pick, "pick")
-DROPOUT = Operator("dropout", rules.unchanged, "dropout", reuses=True, between=True)
-PAD = Operator("pad", rules.pad, "pad")
-CONVOLUTION = Operator(_convolution_kind, rules.convolution, "convolution", multiplies=True)
-CONCAT = Operator("concat", rules.concat, "concat")
-CLAMP = _activation("clamp", "bounds")
+ACTIVATIONS = "relu relu6 celu selu gelu silu mish sigmoid tanh softplus threshold"
+"""Activations that tables and Keras call as PyTorch does."""
+
+FUNCTIONS = {
+    **{kind: kind for kind in ("abs", "square")},
+    "exp": "exp expm1",
+    "log": "log log1p",
+    "sqrt": "sqrt rsqrt",
+    "sine": "sin cos erf",
+    "round": "round floor ceil sign",
+}
+"""Functions that ``keras.ops`` has by the same name, by their kind."""
 
 ARITHMETIC = {
     "add": "add addcmul addcdiv",
@@ -161,80 +135,89 @@ ARITHMETIC = {
 }
 """Operators of arithmetic by their kind."""
 
+UNCHANGED = rules.mixing(lambda op: ())
+"""Every unit stays where it is."""
+
+REFUSED = {
+    "upsampling gives neighbouring units the same receptive field, which no jump describes": (
+        "pixel_shuffle upsample_nearest2d upsample_bilinear2d upsample_bicubic2d"
+    ),
+    "a transposed convolution gives units of different receptive fields": (
+        "conv_transpose1d conv_transpose2d conv_transpose3d"
+    ),
+    "attention and products of two tensors are not layers of a feed-forward convolutional network": (
+        "matmul bmm mm einsum baddbmm scaled_dot_product_attention"
+    ),
+    "a recurrent layer is not a layer of a feed-forward convolutional network": "gru lstm rnn_tanh rnn_relu",
+    "it takes a number from the values in a tensor": "item _local_scalar_dense",
+    "it indexes by a tensor or a list": "index",
+}
+"""Operators that cannot be read, by the reason."""
+
 OPERATORS: dict[str, Operator] = {
-    "relu": _activation("relu", "relu"),
-    "relu6": _activation("relu6", "relu6"),
+    **{name: _activation(name, name) for name in ACTIVATIONS.split()},
     "leaky_relu": _activation("leaky relu", "LeakyReLU"),
     "prelu": _activation("prelu", "prelu"),
     "rrelu": _activation("rrelu"),
     "elu": _activation("elu", "ELU"),
-    "celu": _activation("celu", "celu"),
-    "selu": _activation("selu", "selu"),
-    "gelu": _activation("gelu", "gelu"),
-    "silu": _activation("silu", "silu"),
-    "mish": _activation("mish", "mish"),
-    "sigmoid": _activation("sigmoid", "sigmoid"),
     "log_sigmoid": _activation("log sigmoid", "log_sigmoid"),
-    "tanh": _activation("tanh", "tanh"),
-    "softplus": _activation("softplus", "softplus"),
     "hardswish": _activation("hard swish", "hard_silu"),
     "hardsigmoid": _activation("hard sigmoid", "hard_sigmoid"),
     "hardtanh": _activation(_hard_tanh_kind, "bounds"),
     "softshrink": _activation("soft shrink", "soft_shrink"),
     "hardshrink": _activation("hard shrink", "hard_shrink"),
-    "threshold": _activation("threshold", "threshold"),
-    **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "clip"), CLAMP),
-    "abs": _function("abs", "abs"),
+    **_all("clamp clamp_min clamp_max clip", _activation("clamp", "bounds")),
     "atan": _activation("arctangent", "ops.arctan"),
-    **{name: _function(name, "exp") for name in ("exp", "expm1")},
-    **{name: _function(name, "log") for name in ("log", "log1p")},
-    **{name: _function(name, "sqrt") for name in ("sqrt", "rsqrt")},
-    "square": _function("square", "square"),
-    **{name: _function(name, "sine") for name in ("sin", "cos", "erf")},
-    **{name: _function(name, "round") for name in ("round", "floor", "ceil", "sign")},
+    **{name: _activation(kind, f"ops.{name}") for kind, names in FUNCTIONS.items() for name in names.split()},
     **{name: _arithmetic(kind) for kind, names in ARITHMETIC.items() for name in names.split()},
     "reciprocal": _arithmetic("divide", "ops.reciprocal"),
-    **dict.fromkeys(("neg", "negative"), _arithmetic("negative", "ops.negative")),
-    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), DROPOUT),
+    **_all("neg negative", _arithmetic("negative", "ops.negative")),
+    **_all(
+        "dropout feature_dropout alpha_dropout feature_alpha_dropout",
+        Operator("dropout", UNCHANGED, "dropout", reuses=True, between=True),
+    ),
     "batch_norm": _norm("batch norm", _batch_dims, "batch_norm"),
-    "instance_norm": _norm("instance norm", _instance_dims, "group_norm"),
-    "group_norm": _norm("group norm", _group_dims, "group_norm"),
+    "instance_norm": _norm(
+        "instance norm", lambda op: range(2, len(op.shape) if op["use_input_stats"] else 2), "group_norm"
+    ),
+    "group_norm": _norm("group norm", lambda op: range(1, len(op.shape)), "group_norm"),
     "layer_norm": _norm("layer norm", _last_dims, "layer_norm"),
     "rms_norm": _norm("rms norm", _last_dims),
     "softmax": Operator("softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
     "log_softmax": Operator("log softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
     "glu": Operator("glu", rules.glu),
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), CONVOLUTION),
+    **_all(
+        "conv1d conv2d conv3d",
+        Operator(lambda op, before, after: kind_of(op), rules.convolution, "convolution", multiplies=True),
+    ),
     "linear": Operator("dense", rules.dense, "dense", multiplies=True),
-    **{f"max_pool{n}d": Operator("max pool", rules.pool, "max_pool") for n in (1, 2, 3)},
+    **_all("max_pool1d max_pool2d max_pool3d", Operator("max pool", rules.pool, "max_pool")),
     **{f"max_pool{n}d_with_indices": Operator("max pool", rules.pool, "max_pool") for n in (1, 2, 3)},
-    **{f"avg_pool{n}d": Operator("average pool", rules.pool, "average_pool") for n in (1, 2, 3)},
+    **_all("avg_pool1d avg_pool2d avg_pool3d", Operator("average pool", rules.pool, "average_pool")),
     **{
         f"adaptive_{short}_pool{n}d": Operator(_adaptive_kind(kind), rules.pool, "adaptive_pool")
         for short, kind in (("avg", "average pool"), ("max", "max pool"))
         for n in (1, 2, 3)
     },
     "pixel_unshuffle": Operator("pixel unshuffle", rules.pixel_unshuffle),
-    **{
-        name: Operator(_reduction_kind, rules.reduction, "reduction")
-        for name in ("mean", "sum", "amax", "amin", "max", "min", "std", "var", "prod", "linalg_vector_norm")
-    },
-    **dict.fromkeys(("cat", "concat", "concatenate"), CONCAT),
+    **_all(
+        "mean sum amax amin max min std var prod linalg_vector_norm",
+        Operator(_reduction_kind, rules.reduction, "reduction"),
+    ),
+    **_all("cat concat concatenate", Operator("concat", rules.concat, "concat")),
     "stack": Operator("stack", rules.concat),
-    **dict.fromkeys(("reshape", "view", "view_as", "reshape_as"), VIEW),
-    **dict.fromkeys(("flatten", "ravel"), FLATTEN),
-    **dict.fromkeys(("squeeze", "unsqueeze", "unflatten"), RESHAPE),
-    **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims"), TRANSPOSE),
+    **_all("reshape view view_as reshape_as", _view(_view_kind)),
+    **_all("flatten ravel", _view(_flatten_kind)),
+    **_all("squeeze unsqueeze unflatten", _view()),
+    **_all(
+        "permute transpose swapaxes swapdims",
+        Operator(None, lambda op, fields: fields[0].arrange(rules.order_of(op)), "permute"),
+    ),
     "channel_shuffle": Operator("channel shuffle", rules.channel_shuffle, "move"),
-    **dict.fromkeys(("contiguous", "clone", "detach", "to", "type_as", "alias"), UNCHANGED),
-    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), EXPAND),
-    **dict.fromkeys(("chunk", "split", "split_with_sizes", "tensor_split", "unbind"), PARTS),
-    **dict.fromkeys(("slice", "narrow", "select"), SLICE),
-    "pad": PAD,
-    **dict.fromkeys(("index",), Operator(None, rules.refused("it indexes by a tensor or a list"))),
-    **dict.fromkeys(("pixel_shuffle", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"), UPSAMPLING),
-    **{f"conv_transpose{n}d": TRANSPOSED for n in (1, 2, 3)},
-    **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "baddbmm", "scaled_dot_product_attention"), PRODUCT),
-    **dict.fromkeys(("gru", "lstm", "rnn_tanh", "rnn_relu"), RECURRENT),
-    **dict.fromkeys(("item", "_local_scalar_dense"), VALUE),
+    **_all("contiguous clone detach to type_as alias", Operator(None, UNCHANGED, "unchanged")),
+    **_all("expand expand_as broadcast_to", Operator(None, rules.pointwise, "unchanged")),
+    **_all("chunk split split_with_sizes tensor_split unbind", Operator(None, rules.pick, "pick")),
+    **_all("slice narrow select", Operator(_cut_kind, rules.pick, "pick")),
+    "pad": Operator("pad", rules.pad, "pad"),
+    **{name: Operator(None, rules.refused(reason)) for reason, names in REFUSED.items() for name in names.split()},
 }

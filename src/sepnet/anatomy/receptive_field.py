@@ -41,10 +41,6 @@ class Span(NamedTuple):
         high = self.high + ((window.kernel - 1) * window.dilation - window.before) * self.jump
         return Span(low, high, self.jump * window.stride)
 
-    def pick(self, start: int, step: int) -> "Span":
-        """Return the span of the positions ``start``, ``start + step``, …; a negative start is padding."""
-        return Span(self.low + start * self.jump, self.high + start * self.jump, self.jump * step)
-
     def hull(self, count: int) -> "Span":
         """Return the span of a unit that sees all of ``count`` positions: global pooling, a dense layer."""
         return Span(self.low, self.high + (count - 1) * self.jump, 0)
@@ -111,21 +107,8 @@ class Field:
 
         """
         axis = self.axis_of(dim)
-        if axis is None:
-            return self.resize(dim, window.out)
-        return self._along(axis, self.spans[axis].slide(window), dim, window.out)
-
-    def pick(self, dim: int, size: int, start: int, step: int = 1) -> "Field":
-        """Return the field of ``size`` positions along ``dim`` from ``start`` on, ``step`` apart.
-
-        Raises:
-            FieldError: image positions were flattened into ``dim``.
-
-        """
-        axis = self.axis_of(dim)
-        if axis is None:
-            return self.resize(dim, size)
-        return self._along(axis, self.spans[axis].pick(start, step), dim, size)
+        spans = tuple(span.slide(window) if place == axis else span for place, span in enumerate(self.spans))
+        return Field(spans, self.dims).resize(dim, window.out, axis)
 
     def mix(self, dims: Iterable[int]) -> "Field":
         """Return the field after an operation in which every unit sees all positions along ``dims``."""
@@ -133,22 +116,13 @@ class Field:
         spans = (span.hull(self.count(axis)) if axis in mixed else span for axis, span in enumerate(self.spans))
         return normal(tuple(spans), self.dims)
 
-    def resize(self, dim: int, size: int) -> "Field":
-        """Return the field with ``size`` positions along ``dim``, which carries no image axis of its own."""
-        return self._with_dims({dim: free(size)})
+    def resize(self, dim: int, size: int, axis: int | None = None) -> "Field":
+        """Return the field with ``size`` positions along ``dim``, which carries ``axis`` or none of the image's."""
+        return normal(self.spans, (*self.dims[:dim], (Factor(size, axis),), *self.dims[dim + 1 :]))
 
-    def drop(self, dims: Iterable[int]) -> "Field":
-        """Return the field without ``dims``."""
-        gone = set(dims)
-        return normal(self.spans, tuple(dim for index, dim in enumerate(self.dims) if index not in gone))
-
-    def insert(self, dim: int) -> "Field":
-        """Return the field with a new dimension of one position before ``dim``."""
-        return normal(self.spans, (*self.dims[:dim], (), *self.dims[dim:]))
-
-    def permute(self, order: Sequence[int]) -> "Field":
-        """Return the field with its dimensions in another order."""
-        return normal(self.spans, tuple(self.dims[dim] for dim in order))
+    def arrange(self, order: Iterable[int | None]) -> "Field":
+        """Return the field with its dimensions in another order, perhaps fewer; ``None`` is one of one position."""
+        return normal(self.spans, tuple(() if dim is None else self.dims[dim] for dim in order))
 
     def reshape(self, shape: Sequence[int]) -> "Field":
         """Return the field of the same units, in the same order, under another shape.
@@ -173,14 +147,6 @@ class Field:
         if any(factor.size > 1 for factor in factors if factor.axis is not None):
             raise FieldError("it works along a dimension into which image positions were flattened")
         return None
-
-    def _along(self, axis: int, span: Span, dim: int, size: int) -> "Field":
-        spans = tuple(span if index == axis else old for index, old in enumerate(self.spans))
-        return Field(spans, self.dims)._with_dims({dim: (Factor(size, axis),)})
-
-    def _with_dims(self, changed: dict[int, Dim]) -> "Field":
-        dims = tuple(changed.get(index, dim) for index, dim in enumerate(self.dims))
-        return normal(self.spans, dims)
 
 
 def normal(spans: tuple[Span, ...], dims: tuple[Dim, ...]) -> Field:

@@ -14,44 +14,24 @@ TRANSPARENT = {"contiguous", "clone", "to", "detach", "alias"}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one convolution by which it is told depthwise, pointwise or neither."""
-
-    in_channels: int
-    groups: int
-    kernel: tuple[int, ...]
-    plain_steps: bool
-
-    @classmethod
-    def of(cls, op: Operation) -> "Settings":
-        """Return the settings of a convolution."""
-        _, per_group, *kernel = op["weight"].shape
-        plain = all((window.stride, window.before) == (1, 0) for window in windows(op))
-        return cls(per_group * op["groups"], op["groups"], tuple(kernel), plain)
-
-    @property
-    def can_be_depthwise(self) -> bool:
-        """Whether each input channel is convolved on its own."""
-        return self.groups == self.in_channels
-
-    @property
-    def is_depthwise(self) -> bool:
-        """Whether it is depthwise and, having several input channels, nothing else."""
-        return self.in_channels > 1 and self.can_be_depthwise
-
-    @property
-    def can_be_pointwise(self) -> bool:
-        """Whether it is 1×1 with stride 1, no padding, one group."""
-        return self.groups == 1 and self.plain_steps and set(self.kernel) == {1}
-
-
-@dataclass(frozen=True)
 class Pair:
-    """A depthwise convolution, the pointwise one that follows it, and the layers between."""
+    """A depthwise convolution, the pointwise one after it, and the layers between them."""
 
     depthwise: Operation
     pointwise: Operation
     between: tuple[Operation, ...]
+
+
+def kind_of(op: Operation) -> str:
+    """Return what a convolution is: of a single input channel, it is depthwise only as a half of a pair."""
+    if op["groups"] > 1:
+        return "depthwise" if _can_be_depthwise(op) else "grouped convolution"
+    return "pointwise" if all(one[2:] == (1, 1, 1, 0, 0) for one in windows(op)) else "convolution"
+
+
+def _can_be_depthwise(op: Operation) -> bool:
+    """Say whether each input channel is convolved on its own."""
+    return int(op["weight"].shape[1]) == 1
 
 
 def find_pairs(steps: "Sequence[Step]") -> tuple[list[Pair], dict[Operation, str]]:
@@ -66,11 +46,11 @@ def find_pairs(steps: "Sequence[Step]") -> tuple[list[Pair], dict[Operation, str
     taken: set[Operation] = set()
     for op in convolutions:
         between, following = after[op]
-        ours = Settings.of(op).can_be_depthwise and op not in taken
-        if ours and following is not None and Settings.of(following).can_be_pointwise:
+        ours = _can_be_depthwise(op) and op not in taken
+        if ours and following is not None and kind_of(following) == "pointwise":
             pairs.append(Pair(op, following, between))
             taken |= {op, following}
-    return pairs, {op: _reason(Settings.of(op), after[op][1]) for op in convolutions if op not in taken}
+    return pairs, {op: _reason(op, after[op][1]) for op in convolutions if op not in taken}
 
 
 def _follow(here: Operation, steps: "dict[Operation, Step]") -> tuple[tuple[Operation, ...], Operation | None]:
@@ -90,15 +70,16 @@ def _follow(here: Operation, steps: "dict[Operation, Step]") -> tuple[tuple[Oper
             between.append(here)
 
 
-def _reason(settings: Settings, after: Operation | None) -> str:
-    size = "×".join(map(str, settings.kernel))
-    if settings.is_depthwise:
+def _reason(op: Operation, after: Operation | None) -> str:
+    kind, kernel = kind_of(op), op["weight"].shape[2:]
+    if kind == "depthwise":
         return "depthwise without a pointwise after it"
-    if settings.can_be_pointwise:
-        before = after is not None and Settings.of(after).is_depthwise
+    if kind == "pointwise":
+        before = after is not None and kind_of(after) == "depthwise"
         return "pointwise before depthwise" if before else "pointwise without a depthwise before it"
-    if settings.groups > 1:
-        return f"grouped {size} convolution, {settings.groups} groups"
-    if set(settings.kernel) == {1}:
+    size = "×".join(map(str, kernel))
+    if op["groups"] > 1:
+        return f"grouped {size} convolution, {op['groups']} groups"
+    if set(kernel) == {1}:
         return "1×1 convolution with a stride or padding"
     return f"plain {size} convolution"
