@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sepnet.anatomy.graph import Graph, Value
 from sepnet.anatomy.receptive_field import AXES, Field
-from sepnet.anatomy.trace import named_steps, read
+from sepnet.anatomy.trace import read
 
 SHARE = 0.95
 """Of the gradient's energy: the central window that holds so much is the effective field."""
@@ -59,7 +59,7 @@ def effective_receptive_field(
 
     """
     reading = read(model, image_shape, name=name)
-    rows = named_steps(model, reading)
+    rows = {row.steps[-1]: row.name for row in reading.rows}
     generator = torch.Generator().manual_seed(seed)
     energy = {step: torch.zeros(tuple(image_shape[1:])) for step in rows}
     for _ in range(samples):
@@ -95,24 +95,18 @@ def _central(tensor: Tensor, field: Field) -> Tensor:
 
 def _effective(layer: str, field: Field, energy: Tensor) -> EffectiveField:
     """Grow a window about the field's centre until it holds enough."""
-    total = float(energy.sum())
-    centres, halves = [], []
-    for axis in AXES:
+    distances = []
+    for axis, pixels in zip(AXES, energy.shape, strict=True):
         span = field.spans[axis]
-        centres.append(span.low + span.jump * (field.count(axis) // 2) + (span.size - 1) / 2)
-        halves.append(span.size / 2)
-    distance = torch.stack(
-        torch.meshgrid(
-            *[(torch.arange(n) - c).abs() + 0.5 for n, c in zip(energy.shape, centres, strict=True)], indexing="ij"
-        )
-    )
-    reach = (distance / torch.tensor(halves).view(2, 1, 1)).amax(0).flatten()
+        centre = span.low + span.jump * (field.count(axis) // 2) + (span.size - 1) / 2
+        distances.append(((torch.arange(pixels) - centre).abs() + 0.5) / (span.size / 2))
+    reach, found = torch.maximum(distances[0][:, None], distances[1]).flatten(), energy.flatten() / energy.sum()
     order = reach.argsort()
-    held = energy.flatten()[order].cumsum(0) / total
+    held = found[order].cumsum(0)
     place = min(int((held < SHARE).sum()), len(held) - 1)
     share = min(float(reach[order][place]), 1.0)
-    within = float(energy.flatten()[reach <= 1 + 1e-6].sum()) / total
-    height, width = (round(2 * half * share) for half in halves)
+    within = float(found[reach <= 1 + 1e-6].sum())
+    height, width = (round(size * share) for size in field.receptive_field)
     return EffectiveField(
         layer=layer, receptive_field=field.receptive_field, size=(height, width), energy_within=within
     )

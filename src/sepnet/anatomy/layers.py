@@ -1,7 +1,8 @@
-"""The rows of a network: which operations make a row together, and its name."""
+"""The rows of a network: which operations make a row together, what it is, and its name."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from sepnet.anatomy.graph import Operation
@@ -33,39 +34,46 @@ KINDS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The steps of one call of a layer of ``torch.nn``, or one other step, and what a table calls it."""
+    """The steps of one call of a layer of ``torch.nn``, one other step, or a strict pair, whose rows are ``halves``.
+
+    ``kind`` and ``name`` are what a table calls it.
+    """
 
     steps: tuple[Step, ...]
     kind: str
+    name: str = ""
+    halves: tuple["Row", ...] = ()
 
     @property
     def last(self) -> Operation:
-        """Its last operation."""
+        """Its last operation, of the module called or the one whose ``forward`` called the operator."""
         return self.steps[-1].operation
 
-    @property
-    def path(self) -> str:
-        """The module called, or the one whose ``forward`` called the operator."""
-        return self.last.path
+
+def rows_of(steps: list[Step], pairs: Iterable[Pair]) -> list[Row]:
+    """Return the rows in the order of execution, each with a name of its own: a layer called again gets ``#2``."""
+    called = list(_called(steps))
+    names = _numbered(_name(row, called) for row in called)
+    rows = {row.last: replace(row, name=name) for row, name in zip(called, names, strict=True)}
+    halves = [(rows[pair.depthwise], rows[pair.pointwise]) for pair in pairs if not pair.between]
+    names = _numbered([_name_of_pair(pair, list(rows.values())) for pair in halves])
+    for (depthwise, pointwise), name in zip(halves, names, strict=True):
+        del rows[depthwise.last]
+        rows[pointwise.last] = Row(depthwise.steps + pointwise.steps, "separable", name, (depthwise, pointwise))
+    return list(rows.values())
 
 
-def rows_of(steps: list[Step]) -> list[Row]:
-    """Return the rows in the order of execution."""
-    rows = []
+def _called(steps: list[Step]) -> Iterator[Row]:
+    """Yield the rows without their names."""
     for _, called in groupby(steps, key=lambda step: step.operation.call if step.operation.is_leaf else step):
         together = tuple(called)
         named = [step for step in together if step.kind]
-        if len(named) == 1 and not _is_cut_further(named[0], steps):
-            rows.append(Row(together, str(named[0].kind)))
-        elif len(named) > 1:
-            rows.append(Row(together, _kind(named)))
-    return rows
-
-
-def _kind(named: list[Step]) -> str:
-    convolutions = [str(step.kind) for step in named if step.is_convolution]
-    layer = named[0].operation.module.rpartition(".")[2]
-    return convolutions[0] if convolutions else COMPOSED.get(layer, layer)
+        if len(named) > 1:
+            convolutions = [str(step.kind) for step in named if step.is_convolution]
+            layer = named[0].operation.module.rpartition(".")[2]
+            yield Row(together, convolutions[0] if convolutions else COMPOSED.get(layer, layer))
+        elif named and not _is_cut_further(named[0], steps):
+            yield Row(together, str(named[0].kind))
 
 
 def _is_cut_further(step: Step, steps: list[Step]) -> bool:
@@ -77,40 +85,28 @@ def _is_cut_further(step: Step, steps: list[Step]) -> bool:
     return following.kind == "slice" and users[0].call == step.operation.call
 
 
-class Names:
-    """The names of the rows, each used once: a layer called again gets ``#2``."""
+def _numbered(names: Iterable[str]) -> Iterator[str]:
+    used: Counter[str] = Counter()
+    for name in names:
+        used[name] += 1
+        yield name if used[name] == 1 else f"{name}#{used[name]}"
 
-    def __init__(self, rows: list[Row]) -> None:
-        self._rows = rows
-        self._used: Counter[str] = Counter()
-        self._given = {step.operation: name for row in rows for name in [self._once(row)] for step in row.steps}
-        self._used.clear()
 
-    def of(self, op: Operation) -> str:
-        """Return the name of the row to which an operation belongs, else where it is."""
-        return self._given.get(op) or op.path or op.name
+def _name(row: Row, rows: list[Row]) -> str:
+    """Return the path of the layer, or of a module that does nothing else; else its path and the function."""
+    path = row.last.path
+    if row.last.is_leaf or (path and len(_within(path, rows)) == 1):
+        return path or row.last.name
+    function = row.kind if row.kind in ARITHMETIC else row.last.name
+    return f"{path}.{function}" if path else function
 
-    def of_pair(self, pair: Pair) -> str:
-        """Return the parent of both halves if it holds nothing else, else both names."""
-        halves = [next(row for row in self._rows if row.last is half) for half in (pair.depthwise, pair.pointwise)]
-        parents = {row.path.rpartition(".")[0] if row.last.is_leaf else row.path for row in halves}
-        (parent, *others) = parents
-        if parent and not others and self._within(parent) == halves:
-            self._used[parent] += 1
-            return parent if self._used[parent] == 1 else f"{parent}#{self._used[parent]}"
-        return "+".join(self.of(row.last) for row in halves)
 
-    def _once(self, row: Row) -> str:
-        name = self._plain(row)
-        self._used[name] += 1
-        return name if self._used[name] == 1 else f"{name}#{self._used[name]}"
+def _name_of_pair(halves: tuple[Row, Row], rows: list[Row]) -> str:
+    """Return the parent of both halves if it holds nothing else, else both names."""
+    paths = {row.last.path.rpartition(".")[0] if row.last.is_leaf else row.last.path for row in halves}
+    (parent, *others) = paths
+    return parent if parent and not others and _within(parent, rows) == [*halves] else "+".join(r.name for r in halves)
 
-    def _plain(self, row: Row) -> str:
-        path = row.path
-        if row.last.is_leaf or (path and len(self._within(path)) == 1):
-            return path
-        function = row.kind if row.kind in ARITHMETIC else row.last.name
-        return f"{path}.{function}" if path else function
 
-    def _within(self, path: str) -> list[Row]:
-        return [row for row in self._rows if f"{row.path}.".startswith(f"{path}.")]
+def _within(path: str, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if f"{row.last.path}.".startswith(f"{path}.")]

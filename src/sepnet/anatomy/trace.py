@@ -1,15 +1,16 @@
 """From a network to its anatomy."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from sepnet.anatomy.anatomy import Anatomy, Convolution, Layer, Peak
 from sepnet.anatomy.graph import Graph, Operation, Value, read_graph
-from sepnet.anatomy.layers import Names, Row, rows_of
+from sepnet.anatomy.layers import Row, rows_of
 from sepnet.anatomy.parameter_count import Ledger
 from sepnet.anatomy.peak_memory import peak_memory
 from sepnet.anatomy.receptive_field import AXES, Field
@@ -35,9 +36,19 @@ def trace(
 
     """
     reading = read(model, image_shape, name=name)
-    if one_output and not isinstance(reading.graph.result, Value):
-        raise SepnetError(not_one_tensor(reading.graph.network, reading.graph.result))
-    return _Builder(model, reading).anatomy()
+    graph, image = reading.graph, reading.graph.image
+    if one_output and not isinstance(graph.result, Value):
+        raise SepnetError(not_one_tensor(graph.network, graph.result))
+    values, at = peak_memory(image, reading.steps)
+    row_of = {step.operation: row for row in reading.rows for step in row.steps}
+    channels, height, width = image.shape[1:]
+    return Anatomy(
+        network=graph.network,
+        input=(channels, height, width),
+        layers=tuple(_layers(model, reading, row_of)),
+        convolutions=tuple(_convolutions(reading, row_of)),
+        peak_activation=Peak(values=values, layer=row_of[at].name if at in row_of else at.path or at.name),
+    )
 
 
 def not_one_tensor(network: str, output: Any) -> str:
@@ -58,6 +69,11 @@ class Reading:
     pairs: list[Pair]
     alone: dict[Operation, str]
 
+    @cached_property
+    def rows(self) -> list[Row]:
+        """What a table has a row for."""
+        return rows_of(self.steps, self.pairs)
+
 
 def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> Reading:
     """Return the steps of any feed-forward network, for those who want more of them than rows.
@@ -72,114 +88,59 @@ def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: st
     return Reading(graph, steps, *find_pairs(steps))
 
 
-def named_steps(model: nn.Module, reading: Reading) -> dict[Step, str]:
-    """Return the last step of each row, and the row's name."""
-    builder = _Builder(model, reading)
-    return {row.steps[-1]: builder.name(row.last) for row in builder.rows if row.last not in builder.inside}
-
-
-class _Builder:
-    """Turns rows into layers, the rows of a strict pair into one."""
-
-    def __init__(self, model: nn.Module, reading: Reading) -> None:
-        self.reading = reading
-        self.ledger = Ledger(model)
-        self.rows = rows_of(reading.steps)
-        self.names = Names(self.rows)
-        self.kept = kept_for_backward(reading.graph)
-        strict = [pair for pair in reading.pairs if not pair.between]
-        self.strict = {pair.pointwise: pair for pair in strict}
-        self.inside = {pair.depthwise for pair in strict}
-        self.pair_names: dict[Operation, str] = {}
-        for pair in strict:
-            self.pair_names[pair.depthwise] = self.pair_names[pair.pointwise] = self.names.of_pair(pair)
-
-    def anatomy(self) -> Anatomy:
-        graph = self.reading.graph
-        values, at = peak_memory(graph.image, self.reading.steps)
-        image: Any = graph.image.shape[1:]
-        return Anatomy(
-            network=graph.network,
-            input=image,
-            layers=(*self._layers(), *self._unused()),
-            convolutions=self._convolutions(),
-            peak_activation=Peak(values=values, layer=self.name(at)),
-        )
-
-    def name(self, op: Operation) -> str:
-        """Return the name of the row that an operation belongs to."""
-        return self.pair_names.get(op) or self.names.of(op)
-
-    def _layers(self) -> list[Layer]:
-        halves = {row.last: row.steps for row in self.rows if row.last in self.inside}
-        merged = {
-            row: (halves[self.strict[row.last].depthwise] if row.last in self.strict else ()) + row.steps
-            for row in self.rows
-            if row.last not in self.inside
-        }
-        kept = self._kept({step.operation: row for row, steps in merged.items() for step in steps})
-        return [self._layer(row, steps, kept[row]) for row, steps in merged.items()]
-
-    def _kept(self, row_of: dict[Operation, Row]) -> Counter[Row]:
-        """Return the bytes kept by each row: what an operation without one keeps counts at the next."""
-        found: Counter[Row] = Counter()
-        waiting, row = 0, self.rows[-1]
-        for op in self.reading.graph.operations:
-            waiting += self.kept[op]
-            if op in row_of:
-                row = row_of[op]
-                found[row] += waiting
-                waiting = 0
-        found[row] += waiting
-        return found
-
-    def _layer(self, row: Row, steps: tuple[Step, ...], kept: int) -> Layer:
-        trainable, non_trainable = self.ledger.count(name for step in steps for name in step.operation.tensors)
-        field = steps[-1].field
+def _layers(model: nn.Module, reading: Reading, row_of: dict[Operation, Row]) -> Iterator[Layer]:
+    """Yield the rows, then one for each module with tensors that no layer uses, so that the columns add up."""
+    ledger, kept = Ledger(model), _kept(reading, row_of)
+    for row in reading.rows:
+        field, rates = row.steps[-1].field, [step.operation["p"] for step in row.steps if step.kind == "dropout"]
+        trainable, non_trainable = ledger.count(name for step in row.steps for name in step.operation.tensors)
         height, width = field.spans
-        rates = [float(step.operation["p"]) for step in steps if step.kind == "dropout"]
-        return Layer(
-            name=self.name(row.last),
-            kind="separable" if row.last in self.strict else row.kind,
+        yield Layer(
+            name=row.name,
+            kind=row.kind,
             output=_output(field),
             receptive_field=field.receptive_field,
             jump=(height.jump, width.jump),
             start=(height.low, width.low),
             trainable=trainable,
             non_trainable=non_trainable,
-            macs=sum(step.macs for step in steps),
-            dropout_rate=rates[0] if rates else None,
-            kept_for_backward=kept,
+            macs=sum(step.macs for step in row.steps),
+            dropout_rate=float(rates[0]) if rates else None,
+            kept_for_backward=kept[row],
         )
+    nothing: dict[str, Any] = {"output": (), "macs": 0, "kept_for_backward": 0}
+    nothing |= dict.fromkeys(("receptive_field", "jump", "start"), (0, 0))
+    for owner, names in ledger.left_over().items():
+        trainable, non_trainable = ledger.count(names)
+        name = owner or reading.graph.network
+        yield Layer(name=name, kind="unused", trainable=trainable, non_trainable=non_trainable, **nothing)
 
-    def _unused(self) -> list[Layer]:
-        """Return rows for the tensors that no layer uses, so that the columns add up to the whole model."""
-        rows = []
-        for owner, names in self.ledger.left_over().items():
-            trainable, non_trainable = self.ledger.count(names)
-            if trainable + non_trainable:
-                rows.append(_unused_row(owner or self.reading.graph.network, trainable, non_trainable))
-        return rows
 
-    def _convolutions(self) -> tuple[Convolution, ...]:
-        pairs = {pair.depthwise: pair for pair in self.reading.pairs}
-        found = []
-        for step in self.reading.steps:
-            op = step.operation
-            if op in pairs:
-                found.append(self._pair(pairs[op]))
-            elif op in self.reading.alone:
-                name = self.names.of(op)
-                found.append(Convolution(name=name, parts=(name,), reason=self.reading.alone[op]))
-        return tuple(found)
+def _kept(reading: Reading, row_of: dict[Operation, Row]) -> Counter[Row]:
+    """Return the bytes kept by each row: what an operation without one keeps counts at the next."""
+    kept, found, waiting, row = kept_for_backward(reading.graph), Counter[Row](), 0, reading.rows[-1]
+    for op in reading.graph.operations:
+        waiting += kept[op]
+        if op in row_of:
+            row = row_of[op]
+            found[row] += waiting
+            waiting = 0
+    found[row] += waiting
+    return found
 
-    def _pair(self, pair: Pair) -> Convolution:
-        halves = (self.names.of(pair.depthwise), self.names.of(pair.pointwise))
-        return Convolution(
-            name="+".join(halves) if pair.between else self.name(pair.pointwise),
-            parts=halves,
-            between=tuple(self.names.of(op) for op in pair.between),
-        )
+
+def _convolutions(reading: Reading, row_of: dict[Operation, Row]) -> Iterator[Convolution]:
+    names = {step.operation: row.name for row in reading.rows for row in row.halves or [row] for step in row.steps}
+    pairs = {pair.depthwise: pair for pair in reading.pairs}
+    for op in (step.operation for step in reading.steps):
+        if op in pairs:
+            pair, pointwise = pairs[op], pairs[op].pointwise
+            halves, between = (names[op], names[pointwise]), tuple(names[one] for one in pair.between)
+            yield Convolution(
+                name="+".join(halves) if between else row_of[pointwise].name, parts=halves, between=between
+            )
+        elif op in reading.alone:
+            yield Convolution(name=names[op], parts=(names[op],), reason=reading.alone[op])
 
 
 def _output(field: Field) -> tuple[int, ...]:
@@ -190,18 +151,3 @@ def _output(field: Field) -> tuple[int, ...]:
         order = [dim for dim in range(4) if dim not in carriers] + carriers
         shape = tuple(shape[dim] for dim in order)
     return shape[1:] if len(shape) > 1 and shape[0] == 1 else shape
-
-
-def _unused_row(name: str, trainable: int, non_trainable: int) -> Layer:
-    return Layer(
-        name=name,
-        kind="unused",
-        output=(),
-        receptive_field=(0, 0),
-        jump=(0, 0),
-        start=(0, 0),
-        trainable=trainable,
-        non_trainable=non_trainable,
-        macs=0,
-        kept_for_backward=0,
-    )
