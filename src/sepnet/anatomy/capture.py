@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.export
@@ -33,7 +33,8 @@ def capture(model: nn.Module, image_shape: tuple[int, int, int], network: str) -
         SepnetError: the network does not accept such an image, or decides by the values in a tensor.
 
     """
-    image = torch.zeros(1, *image_shape, **_kind_of_tensor(model))
+    like = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
+    image = torch.zeros(1, *image_shape, dtype=like.dtype, device=like.device)
     _require_plain(model, network)
     with _undisturbed(model), quiet():
         try:
@@ -87,13 +88,6 @@ def _innermost(model: nn.Module, error: Exception) -> str:
     paths = {id(module): path for path, module in model.named_modules()}
     frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return next((paths[id(owner)] for owner in reversed(frames) if id(owner) in paths), "")
-
-
-def _kind_of_tensor(model: nn.Module) -> dict[str, Any]:
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            return {"dtype": parameter.dtype, "device": parameter.device}
-    return {}
 
 
 @contextmanager

@@ -6,17 +6,13 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sepnet.anatomy.capture import capture
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 OF_SHAPE_ALONE = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
@@ -49,11 +45,6 @@ class Value:
     def root(self) -> Value:
         """The value that owns its memory."""
         return self if self.base is None else self.base.root
-
-    @property
-    def elements(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
 
     @cached_property
     def tensors(self) -> tuple[str, ...]:
@@ -191,25 +182,21 @@ def read_graph(model: nn.Module, image_shape: Sequence[int], network: str) -> Gr
     """
     channels, height, width = image_shape
     program = capture(model, (channels, height, width), network)
-    signature = program.graph_signature
-    names = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
+    of = program.graph_signature
+    names = {**of.inputs_to_parameters, **of.inputs_to_buffers, **of.inputs_to_lifted_tensor_constants}
     builder = _Builder()
     inputs = []
     for node in program.graph.find_nodes(op="placeholder"):
         name = names.get(node.name)
         shape = tuple(getattr(node.meta["val"], "shape", ()))
-        builder.values[node] = Value(shape, name=name, sees_image=node.name == signature.user_inputs[0])
+        builder.values[node] = Value(shape, name=name, sees_image=node.name == of.user_inputs[0])
         inputs.append(builder.values[node])
     results = builder.add(program.graph_module, with_gradient=True)
     return Graph(
         network=network,
         image=next(value for value in inputs if value.sees_image),
         operations=builder.operations,
-        result=_result(program, results),
+        result=pytree.tree_unflatten(list(results), program.call_spec.out_spec),
         tensors=program.constants | tensors_of(model),
         inputs=[value for value in inputs if value.name is not None],
     )
@@ -232,20 +219,21 @@ class _Builder:
         """Add the operations of a part of the graph, and return its results."""
         for node in module.graph.nodes:
             if node.op == "output":
-                return fx.map_arg(node.args[0], self._value)
+                return fx.map_arg(node.args[0], self.values.__getitem__)
             if node.op == "call_function":
                 self.values[node] = self._call(module, node, with_gradient=with_gradient)
         return None
 
     def _call(self, module: fx.GraphModule, node: fx.Node, *, with_gradient: bool) -> Any:
         if node.target is operator.getitem:
-            source, index = node.args
-            return self._value(source)[index]
+            given: Any = fx.map_arg(node.args, self.values.__getitem__)
+            return given[0][given[1]]
         mode = getattr(node.target, "__name__", "")
         if mode in MODES:
             named: Any = node.args[MODES[mode]]
-            part, given = getattr(module, named.target), node.args[MODES[mode] + 1 :]
-            self.values.update(zip(part.graph.find_nodes(op="placeholder"), map(self._value, given), strict=True))
+            part = getattr(module, named.target)
+            inputs: Any = fx.map_arg(node.args[MODES[mode] + 1 :], self.values.__getitem__)
+            self.values.update(zip(part.graph.find_nodes(op="placeholder"), inputs, strict=True))
             return self.add(part, with_gradient=bool(node.args[0]) if "grad" in mode else with_gradient)
         return self._operation(node, with_gradient=with_gradient)
 
@@ -271,10 +259,8 @@ class _Builder:
     def _arguments(self, node: fx.Node) -> dict[str, Any]:
         schema = node.target._schema.arguments  # type: ignore[union-attr]
         given = {**dict(zip((one.name for one in schema), node.args, strict=False)), **node.kwargs}
-        return {one.name: fx.map_arg(given.get(one.name, one.default_value), self._value) for one in schema}
-
-    def _value(self, node: Any) -> Any:
-        return self.values[node]
+        every = {one.name: given.get(one.name, one.default_value) for one in schema}
+        return {name: fx.map_arg(one, self.values.__getitem__) for name, one in every.items()}
 
     def _overwrite(self, written: Value, operation: Operation) -> None:
         """Let all who hold a tensor see its new values; other views of its memory are stale from now on."""
@@ -292,12 +278,6 @@ def _caller(node: fx.Node) -> tuple[str, str, str]:
     call, (path, kind) = list(stack.items())[-1]
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return path.partition("@")[0], kind.replace("utils.parametrize.Parametrized", "parametrized."), call
-
-
-def _result(program: ExportedProgram, results: Any) -> Any:
-    spec = program.call_spec.out_spec
-    assert spec is not None
-    return pytree.tree_unflatten(list(results), spec)
 
 
 def values_in(result: Any) -> Iterator[Value]:

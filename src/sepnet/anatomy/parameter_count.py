@@ -3,7 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import nn
+
+from sepnet.anatomy.graph import tensors_of
 
 
 class Ledger:
@@ -13,26 +15,17 @@ class Ledger:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        buffers = model.named_buffers(remove_duplicate=False)
-        self._tensors: dict[str, Tensor] = {
-            **dict(model.named_parameters(remove_duplicate=False)),
-            **{name: buffer for name, buffer in buffers if buffer.is_floating_point()},
-        }
+        self._tensors = {name: tensor for name, tensor in tensors_of(model).items() if tensor.is_floating_point()}
         self._counted: set[int] = set()
 
     def count(self, names: Iterable[str]) -> tuple[int, int]:
         """Return how many values, trainable and not, the named tensors hold that were not counted before."""
-        trainable = non_trainable = 0
-        for name in names:
-            tensor = self._tensors.get(name)
-            if tensor is None or id(tensor) in self._counted:
-                continue
-            self._counted.add(id(tensor))
-            if tensor.requires_grad:
-                trainable += tensor.numel()
-            else:
-                non_trainable += tensor.numel()
-        return trainable, non_trainable
+        counts = {True: 0, False: 0}
+        for tensor in (self._tensors[name] for name in names if name in self._tensors):
+            if id(tensor) not in self._counted:
+                self._counted.add(id(tensor))
+                counts[tensor.requires_grad] += tensor.numel()
+        return counts[True], counts[False]
 
     def left_over(self) -> dict[str, list[str]]:
         """Return the names of the tensors not counted yet, by the path of the module that owns them."""

@@ -1,6 +1,7 @@
 """The peak of activation memory while a network runs one image, layer by layer."""
 
 from collections.abc import Sequence
+from math import prod
 
 from sepnet.anatomy.graph import Operation, Value
 from sepnet.anatomy.steps import Step
@@ -26,7 +27,7 @@ def peak_memory(image: Value, steps: Sequence[Step]) -> tuple[int, Operation]:
             born.setdefault(owners[result], place)
         last_use.update({owners[value]: place for value in (*op.images, *op.results)})
     alive = [
-        sum(owner.elements for owner, start in born.items() if start <= place <= last_use.get(owner, -1))
+        sum(prod(owner.shape) for owner, start in born.items() if start <= place <= last_use.get(owner, -1))
         for place in range(len(steps))
     ]
     place = max(range(len(steps)), key=alive.__getitem__)

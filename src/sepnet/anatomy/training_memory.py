@@ -19,9 +19,13 @@ def kept_for_backward(graph: Graph) -> Counter[Operation]:
     The graph runs with tensors that have no values, norms and dropout as in training, and autograd says which
     tensors it saves. Each memory counts once; the network's own parameters and buffers do not count.
     """
-    tensors = {value: _without_values(graph.tensors[str(value.name)]) for value in graph.inputs}
+    tensors: dict[Value, Tensor] = {}
+    for value in graph.inputs:
+        own = graph.tensors[str(value.name)]
+        tensors[value] = torch.empty_like(own, device="meta").requires_grad_(own.requires_grad)
     seen = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
-    tensors[graph.image] = torch.empty(graph.image.shape, device="meta", dtype=_precision(tensors))
+    precision = next((tensor.dtype for tensor in tensors.values() if tensor.requires_grad), torch.float32)
+    tensors[graph.image] = torch.empty(graph.image.shape, device="meta", dtype=precision)
     kept: Counter[Operation] = Counter()
     for op in graph.operations:
 
@@ -32,22 +36,11 @@ def kept_for_backward(graph: Graph) -> Counter[Operation]:
                 kept[op] += storage.nbytes()
             return tensor
 
+        changed: dict[str, Any] = {name: True for name in IN_TRAINING if op[name] is False}
+        if "running_mean" in op.arguments:  # by the batch's own statistics
+            changed |= {"running_mean": None, "running_var": None}
+        if op["device"] is not None:
+            changed["device"] = "meta"
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            op.run(tensors, **_changed(op))
+            op.run(tensors, **changed)
     return kept
-
-
-def _changed(op: Operation) -> dict[str, Any]:
-    """Return the arguments that differ in training, and on tensors without values."""
-    changed: dict[str, Any] = {name: True for name in IN_TRAINING if op[name] is False}
-    if "running_mean" in op.arguments:  # by the batch's own statistics
-        changed |= {"running_mean": None, "running_var": None}
-    return {**changed, "device": "meta"} if op["device"] is not None else changed
-
-
-def _without_values(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta").requires_grad_(tensor.requires_grad)
-
-
-def _precision(tensors: dict[Value, Tensor]) -> torch.dtype:
-    return next((tensor.dtype for tensor in tensors.values() if tensor.requires_grad), torch.float32)
