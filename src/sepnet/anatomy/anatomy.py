@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+TOTALS = ("trainable", "non_trainable", "parameters", "macs", "kept_for_backward")
+OF_LAYERS = ("name", "kind", "output", "receptive_field", "jump", *TOTALS[:2], *TOTALS[3:])
+"""What JSON has of a network and of each of its layers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -116,29 +120,7 @@ class Anatomy:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the anatomy as JSON's own types."""
-        return {
-            "network": self.network,
-            "input": list(self.input),
-            "layers": [_layer_to_dict(layer) for layer in self.layers],
-            "totals": {
-                "trainable": self.trainable,
-                "non_trainable": self.non_trainable,
-                "parameters": self.parameters,
-                "macs": self.macs,
-                "kept_for_backward": self.kept_for_backward,
-            },
-        }
-
-
-def _layer_to_dict(layer: Layer) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "output": list(layer.output),
-        "receptive_field": list(layer.receptive_field),
-        "jump": list(layer.jump),
-        "trainable": layer.trainable,
-        "non_trainable": layer.non_trainable,
-        "macs": layer.macs,
-        "kept_for_backward": layer.kept_for_backward,
-    }
+        layers = [{name: getattr(layer, name) for name in OF_LAYERS} for layer in self.layers]
+        layers = [{k: list(v) if isinstance(v, tuple) else v for k, v in layer.items()} for layer in layers]
+        totals = {name: getattr(self, name) for name in TOTALS}
+        return {"network": self.network, "input": list(self.input), "layers": layers, "totals": totals}

@@ -14,7 +14,28 @@ from sepnet.anatomy.anatomy import Anatomy, Layer
 from sepnet.anatomy.effective_field import SAMPLES, SHARE, EffectiveField
 from sepnet.notices import wrapped
 
-Column = tuple[str, Callable[[Layer], str]]
+COLUMNS: dict[str, Callable[[Layer, Anatomy], str]] = {
+    "layer": lambda layer, _: layer.name,
+    "kind": lambda layer, _: layer.kind,
+    "output": lambda layer, _: _times(layer.output) if layer.output else "–",
+    "receptive field": lambda layer, anatomy: _field(layer, anatomy),
+    "total stride": lambda layer, _: _times(layer.jump),
+    "trainable": lambda layer, _: f"{layer.trainable:,}",
+    "non-trainable": lambda layer, _: f"{layer.non_trainable:,}",
+    "MACs": lambda layer, _: f"{layer.macs:,}",
+    "kept bytes": lambda layer, _: "–" if layer.kept_for_backward is None else f"{layer.kept_for_backward:,}",
+    "parameters": lambda layer, _: f"{layer.trainable + layer.non_trainable:,}",
+    "layer and kind": lambda layer, _: f"{layer.name} {layer.kind}",
+}
+WIDEST = tuple(COLUMNS)[:-2]
+CHOICES = (
+    WIDEST,
+    WIDEST[:-1],
+    (*WIDEST[:4], *WIDEST[5:-1]),
+    (*WIDEST[:4], "parameters", "MACs"),
+    ("layer and kind", *WIDEST[2:4], "parameters", "MACs"),
+)
+"""The columns of a plain table from the widest to the narrowest, whose first column folds."""
 
 
 def to_json(anatomy: Anatomy) -> str:
@@ -29,22 +50,17 @@ def to_json(anatomy: Anatomy) -> str:
 
 def to_markdown(anatomy: Anatomy) -> str:
     """Return the anatomy as a Markdown table, its heading and its totals."""
-    columns = _columns(anatomy)
+    rows = [WIDEST, ["---", "---", *["--:"] * (len(WIDEST) - 2)]]
+    rows += [[_escape(cell) for cell in row] for row in _rows(anatomy)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     totals = [f"- {_escape(line)}" for line in _totals(anatomy)]
-    rows = [
-        "| " + " | ".join(header for header, _ in columns) + " |",
-        "| " + " | ".join("---" if place < 2 else "--:" for place in range(len(columns))) + " |",
-        *("| " + " | ".join(_escape(cell(layer)) for _, cell in columns) + " |" for layer in anatomy.layers),
-    ]
-    return "\n".join([f"**{_escape(_heading(anatomy))}**", "", *rows, "", *totals])
+    return "\n".join([f"**{_escape(_heading(anatomy))}**", "", *lines, "", *totals])
 
 
 def to_html(anatomy: Anatomy) -> str:
     """Return the anatomy as an HTML table, its totals below."""
-    columns = _columns(anatomy)
-    rows = [[cell(layer) for _, cell in columns] for layer in anatomy.layers]
-    heads = [header for header, _ in columns]
-    return html.table(heads, rows, caption=_heading(anatomy), words=2) + html.lines(_totals(anatomy))
+    table = html.table(WIDEST, _rows(anatomy), caption=_heading(anatomy), words=2)
+    return table + html.lines(_totals(anatomy))
 
 
 def _escape(text: str) -> str:
@@ -59,7 +75,8 @@ def to_text(anatomy: Anatomy, width: int = 100) -> str:
     columns, the bytes kept for the backward pass go first, then the total stride, then the split of the parameters;
     then name and kind share a column; narrower still, each layer has lines of its own. No word is broken.
     """
-    table = next((table for table in _tables(anatomy) if _width_of(table) <= width), None)
+    tables = (_table(headers, anatomy) for headers in CHOICES)
+    table = next((table for table in tables if _console(10_000).measure(table).maximum <= width), None)
     layers = _stacked(anatomy) if table is None else _print(table, width).splitlines()
     head, totals = (wrapped("\n".join(lines), width) for lines in ([_heading(anatomy)], _totals(anatomy)))
     body = wrapped("\n".join(layers), width) if table is None else "\n".join(layers)
@@ -97,53 +114,23 @@ def effective_to_text(network: str, found: Sequence[EffectiveField]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _columns(anatomy: Anatomy) -> list[Column]:
-    return [
-        ("layer", lambda layer: layer.name),
-        ("kind", lambda layer: layer.kind),
-        ("output", lambda layer: _times(layer.output) if layer.output else "–"),
-        ("receptive field", lambda layer: _field(layer, anatomy)),
-        ("total stride", lambda layer: _times(layer.jump)),
-        ("trainable", lambda layer: f"{layer.trainable:,}"),
-        ("non-trainable", lambda layer: f"{layer.non_trainable:,}"),
-        ("MACs", lambda layer: f"{layer.macs:,}"),
-        ("kept bytes", lambda layer: "–" if layer.kept_for_backward is None else f"{layer.kept_for_backward:,}"),
-    ]
+def _rows(anatomy: Anatomy, headers: Sequence[str] = WIDEST) -> list[list[str]]:
+    return [[COLUMNS[header](layer, anatomy) for header in headers] for layer in anatomy.layers]
 
 
-def _tables(anatomy: Anatomy) -> list[Table]:
-    """Return the same table from the widest to the narrowest, whose first column folds."""
-    name, kind, output, field, stride, trainable, non_trainable, macs, kept = _columns(anatomy)
-    parameters: Column = ("parameters", lambda layer: f"{layer.trainable + layer.non_trainable:,}")
-    both: Column = ("layer", lambda layer: f"{layer.name} {layer.kind}")
-    choices = [
-        [name, kind, output, field, stride, trainable, non_trainable, macs, kept],
-        [name, kind, output, field, stride, trainable, non_trainable, macs],
-        [name, kind, output, field, trainable, non_trainable, macs],
-        [name, kind, output, field, parameters, macs],
-        [both, output, field, parameters, macs],
-    ]
-    return [_table(columns, anatomy) for columns in choices]
-
-
-def _table(columns: list[Column], anatomy: Anatomy) -> Table:
+def _table(headers: Sequence[str], anatomy: Anatomy) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for header, _ in columns:
-        words = header in ("layer", "kind")
+    for header in headers:
+        words = header in ("layer", "kind", "layer and kind")
         table.add_column(
-            header.replace(" ", "\n").replace("-", "-\n"),
+            header.removesuffix(" and kind").replace(" ", "\n").replace("-", "-\n"),
             justify="left" if words else "right",
             overflow="fold" if words else "ellipsis",
             no_wrap=not words,
         )
-    for layer in anatomy.layers:
-        table.add_row(*(Text(cell(layer)) for _, cell in columns))
+    for row in _rows(anatomy, headers):
+        table.add_row(*map(Text, row))
     return table
-
-
-def _width_of(table: Table) -> int:
-    console = _console(width=10_000)
-    return console.measure(table).maximum
 
 
 def _print(table: Table, width: int) -> str:
