@@ -40,7 +40,8 @@ def to_keras(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) ->
     for layer in plan.layers:
         inputs = [tensors[source] for source in layer.inputs]
         tensors[layer.output] = _apply(keras, layer, inputs, layers)
-    model = keras.Model(pixels, tensors[plan.output], name=_model_name(plan.network))
+    name = MARK + "".join(letter if letter.isalnum() else "_" for letter in plan.network)
+    model = keras.Model(pixels, tensors[plan.output], name=name)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not plan.gives_probabilities)
     model.compile(optimizer="sgd", loss=loss, metrics=["accuracy"])  # no state to save, as Adam would have
     return model
@@ -106,10 +107,6 @@ def _import_keras() -> Any:
             "backend that is installed"
         ) from error
     return keras
-
-
-def _model_name(network: str) -> str:
-    return MARK + "".join(letter if letter.isalnum() else "_" for letter in network)
 
 
 def _is_ours(path: Path) -> bool:

@@ -10,14 +10,13 @@ from sepnet.export.keras.plan import KerasPlan
 COLUMNS = 150
 TEMPORARIES = ("x", "y", "z", *(f"t{number}" for number in range(1, 100)))
 
+UNNAMED = {"Activation": "activation", "Dense": "units"}
+UNNAMED |= dict.fromkeys(("Dropout", "SpatialDropout2D", "AlphaDropout"), "rate")
+"""Settings that are written first, without their name."""
+
 
 def to_source(plan: KerasPlan) -> str:
     """Return a Python file that builds and compiles the network as ``model``; nothing but Keras 3 is needed."""
-    body = _sequential(plan) if plan.sequential else _functional(plan)
-    return "\n".join([*_header(plan), "", *_imports(plan), "", *body, "", *_compile(plan)]) + "\n"
-
-
-def _header(plan: KerasPlan) -> list[str]:
     size = "x".join(map(str, plan.image))
     lines = [
         f"# {plan.network}, for images {size} (height x width x channels): "
@@ -27,25 +26,26 @@ def _header(plan: KerasPlan) -> list[str]:
         lines.append(
             f"# Left out: {plan.left_out:,} parameters of the PyTorch network on which its output does not depend."
         )
-    return lines
+    body = _sequential(plan) if plan.sequential else _functional(plan)
+    loss, note = "SparseCategoricalCrossentropy()", "The model gives probabilities"
+    if not plan.gives_probabilities:
+        loss = "SparseCategoricalCrossentropy(from_logits=True)"
+        note = "The model gives logits, of which the loss takes the softmax"
+    note = f"# {note}; labels are the classes' numbers."
+    compiled = f"model.compile(optimizer='adam', loss={loss}, metrics=['accuracy'])"
+    return "\n".join([*lines, "", *_imports(plan), "", *body, "", note, compiled]) + "\n"
 
 
 def _imports(plan: KerasPlan) -> list[str]:
-    top = ["Input", "Sequential"] if plan.sequential else ["Input", "Model"]
-    if any(layer.kind.startswith("ops.") for layer in plan.layers):
-        top.append("ops")
-    layers = sorted({layer.kind for layer in plan.layers if layer.is_layer})
-    lines = [f"from keras import {', '.join(top)}"]
-    line = f"from keras.layers import {', '.join(layers)}"
-    if len(line) <= 120:
-        lines += [line] if layers else []
-    else:
-        lines += [
-            "from keras.layers import (",
-            *textwrap.wrap(", ".join(layers) + ",", 116, initial_indent="    ", subsequent_indent="    "),
-            ")",
-        ]
-    return [*lines, "from keras.losses import SparseCategoricalCrossentropy"]
+    top = "Input, Sequential" if plan.sequential else "Input, Model"
+    top += ", ops" if any(layer.kind.startswith("ops.") for layer in plan.layers) else ""
+    layers = ", ".join(sorted({layer.kind for layer in plan.layers if layer.is_layer}))
+    line = f"from keras.layers import {layers}"
+    lines = [line] if layers else []
+    if len(line) > 120:
+        inner = textwrap.wrap(f"{layers},", 116, initial_indent="    ", subsequent_indent="    ")
+        lines = ["from keras.layers import (", *inner, ")"]
+    return [f"from keras import {top}", *lines, "from keras.losses import SparseCategoricalCrossentropy"]
 
 
 def _sequential(plan: KerasPlan) -> list[str]:
@@ -107,18 +107,13 @@ def _applied(layer: KerasLayer, call: str, inputs: list[str]) -> str:
 
 
 def _call(layer: KerasLayer) -> str:
-    if layer.kind == "Activation":
-        return f"Activation({layer.settings['activation']!r})"
-    if layer.kind in ("Dropout", "SpatialDropout2D", "AlphaDropout"):
-        return f"{layer.kind}({layer.settings['rate']!r})"
-    if layer.kind == "Dense":
-        rest = [f"{name}={_literal(value)}" for name, value in layer.settings.items() if name != "units"]
-        return f"Dense({', '.join([str(layer.settings['units']), *rest])})"
     return f"{layer.kind}({', '.join(_settings(layer))})"
 
 
 def _settings(layer: KerasLayer) -> list[str]:
-    return [f"{name}={_literal(value)}" for name, value in layer.settings.items()]
+    settings = {name: _literal(value) for name, value in layer.settings.items()}
+    first = [settings.pop(UNNAMED[layer.kind])] if layer.kind in UNNAMED else []
+    return [*first, *(f"{name}={value}" for name, value in settings.items())]
 
 
 def _literal(value: Any) -> str:
@@ -137,17 +132,3 @@ def _commented(code: str, layer: KerasLayer) -> list[str]:
     if len(code) + len(comment) + 2 <= COLUMNS:
         return [f"{code}  {comment}"]
     return [comment, *textwrap.wrap(code, 120, subsequent_indent="    ", break_long_words=False)]
-
-
-def _compile(plan: KerasPlan) -> list[str]:
-    if plan.gives_probabilities:
-        note, loss = "The model gives probabilities", "SparseCategoricalCrossentropy()"
-    else:
-        note, loss = (
-            "The model gives logits, of which the loss takes the softmax",
-            ("SparseCategoricalCrossentropy(from_logits=True)"),
-        )
-    return [
-        f"# {note}; labels are the classes' numbers.",
-        f"model.compile(optimizer='adam', loss={loss}, metrics=['accuracy'])",
-    ]

@@ -23,7 +23,7 @@ TRANSLATORS: dict[str, Handler] = {
         *(layers.softplus, layers.bounds, layers.prelu, layers.softmax, layers.dropout),
         *(layers.batch_norm, layers.group_norm, layers.layer_norm, layers.dense),
         *(windows.convolution, windows.max_pool, windows.average_pool, windows.adaptive_pool),
-        *(views.unchanged, views.expand, views.reshape, views.permute, views.move, views.pick),
+        *(views.unchanged, views.reshape, views.permute, views.move, views.pick),
         *(views.pad, views.reduction),
     )
 }
@@ -65,7 +65,8 @@ class KerasPlan:
     @property
     def sequential(self) -> bool:
         """Whether each layer takes the result of the one before and nothing else."""
-        chain = all(layer.inputs == (before,) for before, layer in zip(self._outputs, self.layers, strict=False))
+        outputs = [0, *(layer.output for layer in self.layers)]
+        chain = all(layer.inputs == (before,) for before, layer in zip(outputs, self.layers, strict=False))
         return chain and all(layer.is_layer for layer in self.layers) and len(self.distinct) == len(self.layers)
 
     @property
@@ -73,10 +74,6 @@ class KerasPlan:
         """Whether the network ends in a softmax."""
         last = self.layers[-1]
         return last.kind == "Softmax" or last.settings.get("activation") == "softmax"
-
-    @property
-    def _outputs(self) -> list[int]:
-        return [0, *(layer.output for layer in self.layers)]
 
 
 def plan(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> KerasPlan:

@@ -16,16 +16,11 @@ REDUCTIONS = {"mean": "ops.mean", "sum": "ops.sum", "amax": "ops.max", "amin": "
 
 
 def unchanged(_: Builder, op: Operation) -> Any:
-    """Pass a tensor on."""
+    """Pass a tensor on; one that is expanded too, as Keras broadcasts by itself where two tensors meet."""
     other = op["other"]
     kinds = {op["dtype"], other.tensor.dtype if isinstance(other, Constant) else None}
     if kinds - {None, torch.float32}:
         raise Inexpressible("it changes the precision", "compute in float32 throughout")
-    return op.input
-
-
-def expand(_: Builder, op: Operation) -> Any:
-    """Pass a value on: Keras broadcasts by itself where two tensors meet."""
     return op.input
 
 
