@@ -52,11 +52,7 @@ def effective_receptive_field(
 
     ``samples`` images ``(C, H, W)`` of standard normal pixels are drawn by ``seed``. A unit's channels are weighted by
     normal numbers, so that the mean of the squared gradient is the squared Jacobian's. A layer whose unit
-    has no gradient at all, as a dead ReLU's, is left out.
-
-    Raises:
-        SepnetError: as :func:`sepnet.anatomy.trace`.
-
+    has no gradient at all, as a dead ReLU's, is left out. A network is refused as by :func:`sepnet.anatomy.trace`.
     """
     reading = read(model, image_shape, name=name)
     rows = {row.steps[-1]: row.name for row in reading.rows}
@@ -76,7 +72,7 @@ def effective_receptive_field(
 
 
 def _run(graph: Graph, image: Tensor) -> dict[Value, Tensor]:
-    tensors = {value: graph.tensors[str(value.name)].detach().float() for value in graph.inputs}
+    tensors = {value: own.detach().float() for value, own in graph.tensors.items()}
     tensors[graph.image] = image.clone()
     with torch.enable_grad():
         for op in graph.operations:

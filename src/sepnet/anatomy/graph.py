@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -97,7 +97,7 @@ class Operation:
     @property
     def inputs(self) -> list[Value]:
         """All tensors given."""
-        return [leaf for leaf in pytree.tree_leaves(self.arguments) if isinstance(leaf, Value)]
+        return values_in(self.arguments)
 
     @property
     def images(self) -> list[Value]:
@@ -162,43 +162,34 @@ class Graph:
     """What a network does with one image ``(1, C, H, W)``.
 
     ``result`` is what ``forward`` returned, its tensors as :class:`Value`. ``tensors`` are the network's own
-    parameters, buffers and constants by name; ``inputs`` the values that stand for them.
+    parameters, buffers and constants, by the values that stand for them.
     """
 
     network: str
     image: Value
     operations: list[Operation]
     result: Any
-    tensors: dict[str, Tensor]
-    inputs: list[Value]
+    tensors: dict[Value, Tensor]
 
 
 def read_graph(model: nn.Module, image_shape: Sequence[int], network: str) -> Graph:
-    """Return the graph of a network, captured once.
-
-    Raises:
-        SepnetError: it cannot be captured; the layer is named.
-
-    """
+    """Return the graph of a network, captured once by :func:`capture`, which refuses some."""
     channels, height, width = image_shape
     program = capture(model, (channels, height, width), network)
-    of = program.graph_signature
+    of, own = program.graph_signature, program.constants | tensors_of(model)
     names = {**of.inputs_to_parameters, **of.inputs_to_buffers, **of.inputs_to_lifted_tensor_constants}
-    builder = _Builder()
     inputs = []
     for node in program.graph.find_nodes(op="placeholder"):
-        name = names.get(node.name)
         shape = tuple(getattr(node.meta["val"], "shape", ()))
-        builder.values[node] = Value(shape, name=name, sees_image=node.name == of.user_inputs[0])
-        inputs.append(builder.values[node])
-    results = builder.add(program.graph_module, with_gradient=True)
+        inputs.append(Value(shape, name=names.get(node.name), sees_image=node.name == of.user_inputs[0]))
+    operations: list[Operation] = []
+    results = _Reader(program.graph_module, operations, {}).run(*inputs)
     return Graph(
         network=network,
         image=next(value for value in inputs if value.sees_image),
-        operations=builder.operations,
+        operations=operations,
         result=pytree.tree_unflatten(list(results), program.call_spec.out_spec),
-        tensors=program.constants | tensors_of(model),
-        inputs=[value for value in inputs if value.name is not None],
+        tensors={value: own[value.name] for value in inputs if value.name is not None},
     )
 
 
@@ -207,39 +198,34 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
-class _Builder:
+class _Reader(fx.Interpreter):
     """Turns the nodes of a captured graph into operations; what an operation changed in place is seen changed."""
 
-    def __init__(self) -> None:
-        self.operations: list[Operation] = []
-        self.values: dict[fx.Node, Any] = {}
-        self._stale: dict[Value, Operation] = {}
+    def __init__(
+        self, part: Any, operations: list[Operation], stale: dict[Value, Operation], *, with_gradient: bool = True
+    ) -> None:
+        super().__init__(part, garbage_collect_values=False)
+        self.operations, self.stale, self.with_gradient = operations, stale, with_gradient
 
-    def add(self, module: fx.GraphModule, *, with_gradient: bool) -> Any:
-        """Add the operations of a part of the graph, and return its results."""
-        for node in module.graph.nodes:
-            if node.op == "output":
-                return fx.map_arg(node.args[0], self.values.__getitem__)
-            if node.op == "call_function":
-                self.values[node] = self._call(module, node, with_gradient=with_gradient)
-        return None
+    def run_node(self, n: fx.Node) -> Any:
+        """Return the result of a node, its tensors as :class:`Value`."""
+        if n.op != "call_function" or n.target is operator.getitem:
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        mode = getattr(n.target, "__name__", "")
+        if mode not in MODES:
+            return self._operation(n, args, kwargs)
+        part, *inputs = args[MODES[mode] :]
+        with_gradient = bool(args[0]) if "grad" in mode else self.with_gradient
+        reader = _Reader(part, self.operations, self.stale, with_gradient=with_gradient)
+        return reader.run(*inputs, initial_env=self.env)
 
-    def _call(self, module: fx.GraphModule, node: fx.Node, *, with_gradient: bool) -> Any:
-        if node.target is operator.getitem:
-            given: Any = fx.map_arg(node.args, self.values.__getitem__)
-            return given[0][given[1]]
-        mode = getattr(node.target, "__name__", "")
-        if mode in MODES:
-            named: Any = node.args[MODES[mode]]
-            part = getattr(module, named.target)
-            inputs: Any = fx.map_arg(node.args[MODES[mode] + 1 :], self.values.__getitem__)
-            self.values.update(zip(part.graph.find_nodes(op="placeholder"), inputs, strict=True))
-            return self.add(part, with_gradient=bool(node.args[0]) if "grad" in mode else with_gradient)
-        return self._operation(node, with_gradient=with_gradient)
-
-    def _operation(self, node: fx.Node, *, with_gradient: bool) -> Any:
+    def _operation(self, node: fx.Node, args: Any, kwargs: dict[str, Any]) -> Any:
+        schema = node.target._schema.arguments  # type: ignore[union-attr]
+        given = {**dict(zip((one.name for one in schema), args, strict=False)), **kwargs}
+        arguments = {one.name: given.get(one.name, one.default_value) for one in schema}
         path, kind, call = _caller(node)
-        operation = Operation(node.target, self._arguments(node), path, kind, call, with_gradient)
+        operation = Operation(node.target, arguments, path, kind, call, self.with_gradient)
         sees = bool(operation.images) and operation.name not in OF_SHAPE_ALONE
         written, viewed = operation.writes, operation.views
         results = pytree.tree_map_only(
@@ -248,7 +234,7 @@ class _Builder:
             node.meta.get("val"),
         )
         operation.results = tuple(values_in(results))
-        operation.overwritten = next((self._stale[value] for value in operation.inputs if value in self._stale), None)
+        operation.overwritten = next((self.stale[value] for value in operation.inputs if value in self.stale), None)
         for value in operation.inputs:
             value.users.append(operation)
         self.operations.append(operation)
@@ -256,20 +242,11 @@ class _Builder:
             self._overwrite(written, operation)
         return results
 
-    def _arguments(self, node: fx.Node) -> dict[str, Any]:
-        schema = node.target._schema.arguments  # type: ignore[union-attr]
-        given = {**dict(zip((one.name for one in schema), node.args, strict=False)), **node.kwargs}
-        every = {one.name: given.get(one.name, one.default_value) for one in schema}
-        return {name: fx.map_arg(one, self.values.__getitem__) for name, one in every.items()}
-
     def _overwrite(self, written: Value, operation: Operation) -> None:
         """Let all who hold a tensor see its new values; other views of its memory are stale from now on."""
-        root = written.root
-        for node, value in self.values.items():
-            if value is written:
-                self.values[node] = operation.results[0]
-        held = values_in(list(self.values.values()))
-        self._stale.update({value: operation for value in held if value.root is root and value.operation != operation})
+        self.env.update({node: operation.results[0] for node, value in self.env.items() if value is written})
+        held, root = values_in(list(self.env.values())), written.root
+        self.stale.update({value: operation for value in held if value.root is root and value.operation != operation})
 
 
 def _caller(node: fx.Node) -> tuple[str, str, str]:
@@ -280,6 +257,6 @@ def _caller(node: fx.Node) -> tuple[str, str, str]:
     return path.partition("@")[0], kind.replace("utils.parametrize.Parametrized", "parametrized."), call
 
 
-def values_in(result: Any) -> Iterator[Value]:
-    """Yield the tensors in what a network returned."""
-    return (leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Value))
+def values_in(tree: Any) -> list[Value]:
+    """Return the tensors in lists, tuples and dictionaries."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Value)]

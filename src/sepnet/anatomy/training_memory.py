@@ -20,8 +20,7 @@ def kept_for_backward(graph: Graph) -> Counter[Operation]:
     tensors it saves. Each memory counts once; the network's own parameters and buffers do not count.
     """
     tensors: dict[Value, Tensor] = {}
-    for value in graph.inputs:
-        own = graph.tensors[str(value.name)]
+    for value, own in graph.tensors.items():
         tensors[value] = torch.empty_like(own, device="meta").requires_grad_(own.requires_grad)
     seen = {tensor.untyped_storage()._cdata for tensor in tensors.values()}
     precision = next((tensor.dtype for tensor in tensors.values() if tensor.requires_grad), torch.float32)

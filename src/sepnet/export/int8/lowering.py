@@ -78,7 +78,7 @@ class _Lowering:
         self._name = graph.network
         self._handles = {graph.image: Handle(0, self.network.image)}
         self._layers: dict[int, Layer] = {}
-        self._constants = {value: graph.tensors[value.name].detach() for value in graph.inputs if value.name}
+        self._constants = {value: own.detach() for value, own in graph.tensors.items()}
         for operation in graph.operations:
             self._op = operation
             if operation.sees_image:

@@ -133,7 +133,7 @@ class _Planner:
             return self.values[value]
         op = value.operation
         if op is None:
-            tensor = self.graph.tensors[str(value.name)]
+            tensor = self.graph.tensors[value]
             return Constant(tensor, tensor)
         source = self._argument(op.inputs[0]) if op.views is not None or op.name == "lift_fresh_copy" else None
         if not isinstance(source, Constant):
