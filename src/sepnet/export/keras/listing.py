@@ -56,10 +56,11 @@ def _sequential(plan: KerasPlan) -> list[str]:
 
 
 def _functional(plan: KerasPlan) -> list[str]:
+    """Name the running value ``x``, and ``skip1`` … what is used more than once."""
     lines = [f"image = Input(shape={plan.image})"]
-    names = _Names(plan)
     calls = Counter(layer.identity for layer in plan.layers)
-    shared: dict[int, str] = {}
+    uses = Counter([plan.output, *(source for layer in plan.layers for source in set(layer.inputs))])
+    names, shared, skips = {0: "image"}, dict[int, str](), 0
     for layer in plan.layers:
         call = _call(layer) if layer.is_layer else ""
         if calls[layer.identity] > 1:
@@ -67,35 +68,14 @@ def _functional(plan: KerasPlan) -> list[str]:
                 shared[layer.identity] = f"shared{len(shared) + 1}"
                 lines.append(f"{shared[layer.identity]} = {call}")
             call = shared[layer.identity]
-        inputs, output = names.step(layer)
-        lines += _commented(f"{output} = {_applied(layer, call, inputs)}", layer)
-    return [*lines, f"model = Model(image, {names.held[plan.output]})"]
-
-
-class _Names:
-    """Names of variables: ``x`` for the running value, ``skip1`` … for values used more than once."""
-
-    def __init__(self, plan: KerasPlan) -> None:
-        self.left = Counter(source for layer in plan.layers for source in set(layer.inputs))
-        self.left[plan.output] += 1
-        self.held = {0: "image"}
-        self.skips = 0
-
-    def step(self, layer: KerasLayer) -> tuple[list[str], str]:
-        """Return the names of a layer's inputs and the one for its output."""
-        inputs = [self.held[source] for source in layer.inputs]
-        several = self.left[layer.output] > 1
-        for source in set(layer.inputs):
-            self.left[source] -= 1
-            if not self.left[source]:
-                del self.held[source]
-        if several:
-            self.skips += 1
-            name = f"skip{self.skips}"
-        else:
-            name = next(name for name in TEMPORARIES if name not in self.held.values())
-        self.held[layer.output] = name
-        return inputs, name
+        inputs = [names[source] for source in layer.inputs]
+        uses.subtract(set(layer.inputs))
+        names = {number: name for number, name in names.items() if uses[number]}
+        skips += uses[layer.output] > 1
+        free = next(name for name in TEMPORARIES if name not in names.values())
+        names[layer.output] = f"skip{skips}" if uses[layer.output] > 1 else free
+        lines += _commented(f"{names[layer.output]} = {_applied(layer, call, inputs)}", layer)
+    return [*lines, f"model = Model(image, {names[plan.output]})"]
 
 
 def _applied(layer: KerasLayer, call: str, inputs: list[str]) -> str:
