@@ -7,7 +7,7 @@ import numpy as np
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.operators import ARITHMETIC
 from sepnet.export.keras.builder import Builder
-from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, Weight
+from sepnet.export.keras.tensor import Held, Inexpressible, Weight
 
 MERGES = {
     **{kind: kind.capitalize() for kind in ("add", "subtract", "multiply", "maximum", "minimum")},
@@ -32,7 +32,7 @@ def arithmetic(build: Builder, op: Operation) -> Held:
         return build.layer(MERGES[kind], [first, second], op.shape[1:], index=index)
     reverse = isinstance(second, Held)
     value, other = (second, first) if reverse else (first, second)
-    if isinstance(other, Constant):
+    if isinstance(other, Weight):
         return _with_constant(build, kind, value, other, reverse=reverse)
     if not isinstance(other, int | float):
         raise Inexpressible("it takes a tensor that is computed apart from the image", "use a number or a buffer")
@@ -74,20 +74,17 @@ def _aligned(build: Builder, first: Held, second: Held, shape: tuple[int, ...]) 
 
 def _rescale(build: Builder, kind: str, value: Held, numbers: Any, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a number, or one for each channel; ``reverse`` says that the number is first."""
-    forms = {
-        "add": (1.0, numbers),
-        "subtract": (-1.0, numbers) if reverse else (1.0, -numbers),
-        "multiply": (numbers, 0.0),
-    }
     if kind == "divide" and not reverse:
-        forms["divide"] = (1 / numbers, 0.0)
+        kind, numbers = "multiply", 1 / numbers
+    forms = {"add": (1.0, numbers), "multiply": (numbers, 0.0)}
+    forms["subtract"] = (-1.0, numbers) if reverse else (1.0, -numbers)
     if kind not in forms:
         raise Inexpressible("Keras has no layer for this arithmetic", "write it with + - * / alone")
     scale, offset = map(_shortest, forms[kind])
     return build.apply("Rescaling", value, scale=scale, offset=offset)
 
 
-def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *, reverse: bool) -> Held:
+def _with_constant(build: Builder, kind: str, value: Held, constant: Weight, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a parameter or buffer that holds a number for each channel, or one."""
     try:
         spread = np.broadcast_to(constant.array, (1, *value.shape)).reshape(-1)[value.index]
@@ -97,20 +94,16 @@ def _with_constant(build: Builder, kind: str, value: Held, constant: Constant, *
     if not np.array_equal(spread, np.broadcast_to(numbers, spread.shape)):
         raise Inexpressible("its tensor holds more than a number for each channel", "give it one for each channel")
     if kind == "multiply" and constant.source.requires_grad:
-        return _scale(build, value, constant, numbers)
+        if value.index.ndim != 3 or constant.array.size != len(numbers):
+            reason = "Keras has no layer for a learned factor but for each channel of an image"
+            raise Inexpressible(reason, "use a buffer")
+        weights = [Weight(constant.source, numbers.reshape(1, 1, -1, 1))]
+        return build.apply("DepthwiseConv2D", value, weights, kernel_size=(1, 1), padding="same", use_bias=False)
     if constant.source.requires_grad:
         raise Inexpressible(f"Keras has no layer that trains what it is to {kind}", "use a bias, or a buffer")
     build.placed.add(id(constant.source))
     build.written.add(id(constant.source))
     return _rescale(build, kind, value, numbers, reverse=reverse)
-
-
-def _scale(build: Builder, value: Held, constant: Constant, numbers: Array) -> Held:
-    """Add a learned factor for each channel: a depthwise 1×1 convolution."""
-    if value.index.ndim != 3 or constant.tensor.numel() != len(numbers):
-        raise Inexpressible("Keras has no layer for a learned factor but for each channel of an image", "use a buffer")
-    weights = [Weight(constant.source, numbers.reshape(1, 1, -1, 1))]
-    return build.apply("DepthwiseConv2D", value, weights, kernel_size=(1, 1), padding="same", use_bias=False)
 
 
 def _shortest(numbers: Any) -> float | list[float]:

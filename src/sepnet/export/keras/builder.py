@@ -9,16 +9,7 @@ from torch import Tensor
 
 from sepnet.anatomy.graph import Operation
 from sepnet.anatomy.receptive_field import Field
-from sepnet.export.keras.tensor import (
-    Array,
-    Constant,
-    Held,
-    Inexpressible,
-    Weight,
-    moves,
-    natural,
-    plain,
-)
+from sepnet.export.keras.tensor import Array, Held, Inexpressible, Weight, moves, natural, plain
 
 WINDOW: dict[str, Any] = {"strides": (1, 1), "padding": "valid", "dilation_rate": (1, 1), "use_bias": True}
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -45,7 +36,7 @@ class KerasLayer:
     ``kind`` is a class of ``keras.layers``, a function as ``ops.pad``, or ``slice``. ``inputs`` and ``output`` number
     the tensors, 0 is the image. ``weights`` are in the order of ``layer.set_weights``, ``sources`` what PyTorch has of
     them. ``shape`` is the output's, channels last; ``field`` its receptive field. Calls with one ``identity`` are of
-    the same layer. ``operation`` is the one that it was made for.
+    the same layer: it is the ``output`` of the first. ``operation`` is the one that it was made for.
     """
 
     kind: str
@@ -106,14 +97,10 @@ class Builder:
         field: tuple[int, int] | None = None,
         **settings: Any,
     ) -> Held:
-        """Append a layer.
+        """Append a layer, whose weights must be all frozen or all trained.
 
         ``shape`` and ``index`` are its result's, by default in its natural order; ``field`` is the current step's
         unless given.
-
-        Raises:
-            Inexpressible: some of its weights are frozen and others are not.
-
         """
         index = natural(shape) if index is None else index
         trained = {weight.source.requires_grad for weight in weights if not weight.statistic}
@@ -158,22 +145,16 @@ class Builder:
         layer = self.layers[value.number - 1] if value.number else None
         return layer if layer is not None and layer.kind == kind else None
 
-    def constant(self, op: Operation, name: str) -> Constant | None:
-        """Return a tensor that a layer was given, None where it has none.
-
-        Raises:
-            Inexpressible: it is computed and not a parameter or buffer itself.
-
-        """
-        found = op[name]
-        if found is None or (isinstance(found, Constant) and found.tensor.numel() == found.source.numel()):
-            return found
-        raise Inexpressible(f"its {name} is computed", "give it a parameter of its own, without a parametrization")
-
-    def weights(self, op: Operation, *names: str, order: Any = ..., statistic: bool = False) -> list[Weight]:
-        """Return those of its tensors that a layer was given, flat and in another order."""
-        found = [self.constant(op, name) for name in names]
-        return [Weight(one.source, one.array.reshape(-1)[order], statistic) for one in found if one is not None]
+    def weights(self, op: Operation, *names: str, order: Any = None, statistic: bool = False) -> list[Weight]:
+        """Return those of its tensors that a layer was given, flat and in another order if ``order`` is given."""
+        found = []
+        for name in (name for name in names if op[name] is not None):
+            if not isinstance(op[name], Weight) or op[name].array.size != op[name].source.numel():
+                advice = "give it a parameter of its own, without a parametrization"
+                raise Inexpressible(f"its {name} is computed", advice)
+            array = op[name].array if order is None else op[name].array.reshape(-1)[order]
+            found.append(Weight(op[name].source, array, statistic))
+        return found
 
     def arrange(self, value: Held, target: Array) -> Held:
         """Return the value in the order ``target``, by layers that move values where need be."""
@@ -182,12 +163,7 @@ class Builder:
         return value
 
     def image(self, value: Held) -> Held:
-        """Return an image ``(C, H, W)`` as Keras has it, channels last.
-
-        Raises:
-            Inexpressible: it is none.
-
-        """
+        """Return an image ``(C, H, W)`` as Keras has it, channels last; any other tensor is refused."""
         if len(value.shape) != 3:
             shape = "×".join(map(str, ("N", *value.shape)))
             raise Inexpressible(f"it works on {shape} and not on images N×C×H×W")
@@ -222,5 +198,5 @@ class Builder:
 Handler = Callable[[Builder, Operation], Any]
 """Adds the layers of one operation, and returns its result: a tensor, or a tuple of them.
 
-The operation's tensors are given as :class:`Held`, its parameters and buffers as :class:`Constant`.
+The operation's tensors are given as :class:`Held`, its parameters and buffers as :class:`Weight`.
 """

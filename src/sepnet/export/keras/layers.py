@@ -52,10 +52,9 @@ def bounds(build: Builder, op: Operation) -> Held:
 
 def prelu(build: Builder, op: Operation) -> Held:
     """Add a ReLU with a learned slope, one for all or one for each channel."""
-    slope = build.constant(op, "weight")
-    assert slope is not None
+    (slope,) = build.weights(op, "weight")
     value, order = build.by_channel(op.input)
-    count, single = value.index.ndim, slope.tensor.numel() == 1
+    count, single = value.index.ndim, slope.array.size == 1
     axes = list(range(1, count + 1 if single else count))
     array = slope.array.reshape(-1)[... if single else order].reshape(*[1] * (count - 1), -1)
     settings: dict[str, Any] = {"shared_axes": axes} if axes else {}
@@ -94,8 +93,8 @@ def batch_norm(build: Builder, op: Operation) -> Held:
     value, order = build.by_channel(op.input)
     statistics = build.weights(op, "running_mean", "running_var", order=order, statistic=True)
     momentum = op["momentum"] or 0.01  # an average over all batches, which Keras has not, is exported as 0
-    settings = {"momentum": float(f"{1 - momentum:.12g}")}  # 0.9, not 0.9000000000000000222
-    return _norm(build, op, "BatchNormalization", value, settings, order, statistics)
+    old = float(f"{1 - momentum:.12g}")  # 0.9, not 0.9000000000000000222
+    return _norm(build, op, "BatchNormalization", value, order, statistics, momentum=old)
 
 
 def group_norm(build: Builder, op: Operation) -> Held:
@@ -105,7 +104,7 @@ def group_norm(build: Builder, op: Operation) -> Held:
     value = build.natural(op.input)
     if len(value.shape) not in (1, 3):
         raise Inexpressible("it works neither on images nor on flat values")
-    return _norm(build, op, "GroupNormalization", value, {"groups": int(op["num_groups"] or -1)})
+    return _norm(build, op, "GroupNormalization", value, groups=int(op["num_groups"] or -1))
 
 
 def layer_norm(build: Builder, op: Operation) -> Held:
@@ -113,21 +112,15 @@ def layer_norm(build: Builder, op: Operation) -> Held:
     count, value = len(op["normalized_shape"]), op.input
     if count == len(value.shape):
         axes = list(range(1, value.index.ndim + 1))
-        return _norm(build, op, "LayerNormalization", value, {"axis": -1 if axes == [1] else axes}, value.index)
+        return _norm(build, op, "LayerNormalization", value, value.index, axis=-1 if axes == [1] else axes)
     if count == 1:
         value, _, order = build.by_last(value)
-        return _norm(build, op, "LayerNormalization", value, {"axis": -1}, order)
+        return _norm(build, op, "LayerNormalization", value, order, axis=-1)
     raise Inexpressible("it normalizes over some dimensions, not the last alone", "normalize over the channels")
 
 
 def _norm(
-    build: Builder,
-    op: Operation,
-    kind: str,
-    value: Held,
-    settings: dict[str, Any],
-    order: Any = ...,
-    statistics: Any = (),
+    build: Builder, op: Operation, kind: str, value: Held, order: Any = None, statistics: Any = (), **settings: Any
 ) -> Held:
     """Add a norm with the scale and the shift that it has, each in the order of the places in Keras."""
     weights = [*build.weights(op, "weight", "bias", order=order), *statistics]
@@ -137,10 +130,9 @@ def _norm(
 
 def dense(build: Builder, op: Operation) -> Held:
     """Add a dense layer, its rows in the order in which Keras has the inputs."""
-    kernel, biases = build.constant(op, "weight"), build.weights(op, "bias")
-    assert kernel is not None
+    (kernel,), biases = build.weights(op, "weight"), build.weights(op, "bias")
     value, rows, order = build.by_last(op.input)
-    units = len(kernel.tensor)
+    units = len(kernel.array)
     index: Array = (rows[..., None] * units + np.arange(units)).astype(np.int32)
     weights = [Weight(kernel.source, kernel.array.T[order]), *biases]
     return build.layer("Dense", [value], op.shape[1:], weights, index=index, units=units, use_bias=bool(biases))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -14,7 +15,7 @@ from sepnet.anatomy.trace import Reading, read
 from sepnet.errors import SepnetError
 from sepnet.export.keras import arithmetic, layers, views, windows
 from sepnet.export.keras.builder import Builder, Handler, KerasLayer
-from sepnet.export.keras.tensor import Constant, Held, Inexpressible
+from sepnet.export.keras.tensor import Held, Inexpressible, Weight
 
 TRANSLATORS: dict[str, Handler] = {
     handler.__name__: handler
@@ -46,11 +47,8 @@ class KerasPlan:
 
     @property
     def distinct(self) -> list[KerasLayer]:
-        """Each layer once, however often it is called."""
-        first: dict[int, KerasLayer] = {}
-        for layer in self.layers:
-            first.setdefault(layer.identity, layer)
-        return list(first.values())
+        """Each layer once, at its first call, however often it is called."""
+        return [layer for layer in self.layers if layer.identity == layer.output]
 
     @property
     def parameters(self) -> int:
@@ -77,12 +75,9 @@ class KerasPlan:
 
 
 def plan(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> KerasPlan:
-    """Return the Keras layers, with their weights, that compute what the network does in evaluation mode.
+    """Return the Keras layers, with their weights, that compute what a network does in evaluation mode.
 
-    Args:
-        model: any feed-forward network.
-        image_shape: ``(C, H, W)`` of one image.
-        name: the network's, its class when absent.
+    ``image_shape`` is ``(C, H, W)`` of one image; ``name`` is the network's, by default its class.
 
     Raises:
         SepnetError: it cannot be read, or an operation has no counterpart in Keras; the layer is named.
@@ -133,14 +128,14 @@ class _Planner:
             return self.values[value]
         op = value.operation
         if op is None:
-            tensor = self.graph.tensors[value]
-            return Constant(tensor, tensor)
+            tensor = self.graph.tensors[value].detach()
+            return Weight(self.graph.tensors[value], tensor.cpu().float().numpy())
         source = self._argument(op.inputs[0]) if op.views is not None or op.name == "lift_fresh_copy" else None
-        if not isinstance(source, Constant):
+        if not isinstance(source, Weight):
             return ...
-        tensors = {op.inputs[0]: source.tensor}
+        tensors = {op.inputs[0]: torch.from_numpy(source.array)}
         op.run(tensors)
-        return replace(source, tensor=tensors[value])
+        return replace(source, array=tensors[value].numpy())
 
     def _finish(self) -> KerasPlan:
         result = self.graph.result

@@ -1,6 +1,6 @@
 """What a Keras tensor holds of a PyTorch one, and how to bring it into another order."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -21,29 +21,14 @@ class Inexpressible(Exception):
         self.advice = advice
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A parameter or buffer as given to an operation: ``tensor`` is ``source``, perhaps under another shape."""
-
-    tensor: Tensor
-    source: Tensor
-
-    @property
-    def array(self) -> Array:
-        """Its values."""
-        values: Array = self.tensor.detach().cpu().float().numpy()
-        return values
-
-
 @dataclass(frozen=True, eq=False)
 class Held:
     """A tensor of the network, and the Keras tensor that holds the same values, perhaps in another order.
 
     ``number`` names the Keras tensor, 0 is the image; ``shape`` is PyTorch's, without the batch. ``index`` has the
     shape of the Keras tensor, without the batch: it gives, for each of its places, the place in the flattened
-    PyTorch tensor. An image is channels last in Keras, so its ``index`` is :func:`channels_last`; once flattened,
-    ``index`` is the permutation by which the weights of a dense layer have to follow. ``field`` is the receptive
-    field.
+    PyTorch tensor. An image is channels last in Keras, as :func:`natural` says; once flattened, ``index`` is the
+    permutation by which the weights of a dense layer have to follow. ``field`` is the receptive field.
     """
 
     number: int
@@ -51,14 +36,13 @@ class Held:
     index: Array
     field: tuple[int, int]
 
-    def viewed(self, picked: Array) -> "Held":
-        """Return the value in which place ``i`` holds what the flattened place ``picked[i]`` held."""
-        return replace(self, shape=picked.shape, index=places_in(picked, prod(self.shape))[self.index])
-
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """One weight of a Keras layer, in Keras's layout; ``statistic`` says that no training step changes it."""
+    """A parameter or buffer: ``array`` holds the values of ``source``, perhaps under another shape, in a layer Keras's.
+
+    ``statistic`` says that no training step changes it.
+    """
 
     source: Tensor
     array: Array
@@ -73,7 +57,6 @@ def plain(shape: tuple[int, ...]) -> Array:
     return index
 
 
-@lru_cache(maxsize=256)
 def natural(shape: tuple[int, ...]) -> Array:
     """Return the index of an image ``(C, H, W)`` channels last, of anything else in PyTorch's own order."""
     return plain(shape).transpose(1, 2, 0) if len(shape) == 3 else plain(shape)
@@ -92,9 +75,7 @@ Move = tuple[str, dict[str, Any], Array]
 def moves(index: Array, target: Array) -> list[Move]:
     """Return the layers (kind, settings, index afterwards) that bring a Keras tensor into another order.
 
-    Raises:
-        Inexpressible: ``Reshape``, ``Permute`` and a choice along the last axis are not enough.
-
+    It is refused where ``Reshape``, ``Permute`` and a choice along the last axis are not enough.
     """
     order = places_in(index, index.size)[target.ravel()]
     if np.array_equal(order, np.arange(order.size)):

@@ -1,5 +1,6 @@
 """Views, slices and reductions in Keras: most views need no layer, for a value knows its order."""
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from sepnet.anatomy.field_rules import dims_of, order_of
 from sepnet.anatomy.graph import Operation
 from sepnet.export.keras.builder import Builder
-from sepnet.export.keras.tensor import Array, Constant, Held, Inexpressible, places_in, plain
+from sepnet.export.keras.tensor import Array, Held, Inexpressible, Weight, places_in, plain
 from sepnet.export.keras.windows import pad_by, whole_image, zeros_around
 
 REDUCTIONS = {"mean": "ops.mean", "sum": "ops.sum", "amax": "ops.max", "amin": "ops.min", "prod": "ops.prod"}
@@ -18,7 +19,7 @@ REDUCTIONS = {"mean": "ops.mean", "sum": "ops.sum", "amax": "ops.max", "amin": "
 def unchanged(_: Builder, op: Operation) -> Any:
     """Pass a tensor on; one that is expanded too, as Keras broadcasts by itself where two tensors meet."""
     other = op["other"]
-    kinds = {op["dtype"], other.tensor.dtype if isinstance(other, Constant) else None}
+    kinds = {op["dtype"], other.source.dtype if isinstance(other, Weight) else None}
     if kinds - {None, torch.float32}:
         raise Inexpressible("it changes the precision", "compute in float32 throughout")
     return op.input
@@ -55,7 +56,7 @@ def move(build: Builder, op: Operation) -> tuple[Held, ...]:
 def take(build: Builder, value: Held, places: Array) -> Held:
     """Return what holds ``places`` of the flattened value: a view of all, else a slice along each axis of Keras."""
     if places.size == value.index.size:
-        value = value.viewed(places)
+        value = replace(value, shape=places.shape, index=places_in(places, places.size)[value.index])
         return build.arrange(value, value.index.ravel()) if places.ndim == 1 else value
     value = build.natural(value)
     kept = np.isin(value.index, places)

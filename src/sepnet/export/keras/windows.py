@@ -13,11 +13,10 @@ from sepnet.export.keras.tensor import Held, Inexpressible, Sides, Weight, natur
 
 def convolution(build: Builder, op: Operation) -> Held:
     """Add a convolution: separable, depthwise, grouped or plain."""
-    kernel, biases = build.constant(op, "weight"), build.weights(op, "bias")
-    assert kernel is not None
-    if kernel.tensor.ndim != 4:
+    (kernel,), biases = build.weights(op, "weight"), build.weights(op, "bias")
+    if kernel.array.ndim != 4:
         raise Inexpressible("it does not slide over height and width", "use a two-dimensional convolution")
-    value, shape, filters = op.input, op.shape[1:], len(kernel.tensor)
+    value, shape, filters = op.input, op.shape[1:], len(kernel.array)
     weights = [Weight(kernel.source, kernel.array.transpose(2, 3, 1, 0)), *biases]
     biased: dict[str, Any] = {"use_bias": bool(biases)}
     half = build.before(value, "DepthwiseConv2D")
@@ -152,10 +151,8 @@ def _agreed(found: list[Window]) -> bool:
 
     Its PyTorch backend repeats the edge where the two sides differ, which is right only for windows of two.
     """
-    sides = [(window.before, max(window.reach, 0), window.kernel) for window in found]
-    return all(before == after for before, after, _ in sides) or all(
-        (before, after) == (0, 0) or kernel == 2 for before, after, kernel in sides
-    )
+    alike = all(window.before == max(window.reach, 0) for window in found)
+    return alike or all(window.reach <= window.before == 0 or window.kernel == 2 for window in found)
 
 
 def _pool(build: Builder, op: Operation, kind: str, base: Held, found: list[Window], padding: str) -> Held:
