@@ -1,11 +1,7 @@
 """The result of tracing a network: one row a layer, the totals, the convolutions and the peak of memory."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
-
-TOTALS = ("trainable", "non_trainable", "parameters", "macs", "kept_for_backward")
-OF_LAYERS = ("name", "kind", "output", "receptive_field", "jump", *TOTALS[:2], *TOTALS[3:])
-"""What JSON has of a network and of each of its layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +115,10 @@ class Anatomy:
         return None if None in kept else sum(filter(None, kept))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the anatomy as JSON's own types."""
-        layers = [{name: getattr(layer, name) for name in OF_LAYERS} for layer in self.layers]
-        layers = [{k: list(v) if isinstance(v, tuple) else v for k, v in layer.items()} for layer in layers]
-        totals = {name: getattr(self, name) for name in TOTALS}
-        return {"network": self.network, "input": list(self.input), "layers": layers, "totals": totals}
+        """Return the anatomy as JSON's own types, without what :mod:`sepnet.anatomy.file` alone keeps."""
+        rows = [{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(layer).items()} for layer in self.layers]
+        for row in rows:
+            del row["start"], row["dropout_rate"]
+        names = ("trainable", "non_trainable", "parameters", "macs", "kept_for_backward")
+        totals = {name: getattr(self, name) for name in names}
+        return {"network": self.network, "input": list(self.input), "layers": rows, "totals": totals}

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from sepnet.anatomy.broadcasting import concatenate, merge
 from sepnet.anatomy.graph import Operation, Value
-from sepnet.anatomy.receptive_field import Field, FieldError
+from sepnet.anatomy.receptive_field import Field, FieldError, merge
 from sepnet.anatomy.windows import Window, windows
 
 Fields = Field | tuple[Field, ...]
@@ -51,15 +50,13 @@ def dense(op: Operation, fields: list[Field]) -> Field:
 def pool(op: Operation, fields: list[Field]) -> Field:
     """Slide a window over the last dimensions; to one position it sees all, to several it needs a divisor of them."""
     field, found = fields[0], windows(op)
+    adaptive = op["output_size"] is not None
     for dim, window in enumerate(found, len(op.shape) - len(found)):
-        if op["output_size"] is None:
-            field = field.slide(dim, window)
-        elif 1 in (window.size, window.out) or not field.axes([dim]):
-            field = field.mix([dim]).resize(dim, window.out)
-        elif window.size % window.out:
-            raise FieldError(
-                f"it pools {window.size} positions to {window.out}, which needs windows of different sizes"
-            )
+        size, out = window[:2]
+        if adaptive and (1 in (size, out) or not field.axes([dim])):
+            field = field.mix([dim]).resize(dim, out)
+        elif adaptive and size % out:
+            raise FieldError(f"it pools {size} positions to {out}, which needs windows of different sizes")
         else:
             field = field.slide(dim, window)
     return field
@@ -83,7 +80,7 @@ def glu(op: Operation, fields: list[Field]) -> Field:
 
 def reduction(op: Operation, fields: list[Field]) -> Field:
     """See all positions along some dimensions, which vanish or keep one position."""
-    if is_arithmetic(op):
+    if len(op.inputs) > 1:  # arithmetic: max(x, y)
         return pointwise(op, fields)
     field, dims = fields[0], dims_of(op)
     mixed = field.mix(dims)
@@ -97,7 +94,10 @@ def concat(op: Operation, fields: list[Field]) -> Field:
     count, dim = len(op.shape), op["dim"] % len(op.shape)
     if op.name == "stack":
         fields = [field.arrange([*range(dim), None, *range(dim, count - 1)]) for field in fields]
-    return concatenate(fields, dim, op.shape)
+    if any(field.axis_of(dim) is not None for field in fields):
+        raise FieldError("it concatenates along an image axis")
+    one_position = [*op.shape[:dim], 1, *op.shape[dim + 1 :]]
+    return merge([field.resize(dim, 1) for field in fields], one_position).resize(dim, op.shape[dim])
 
 
 def channel_shuffle(op: Operation, fields: list[Field]) -> Field:
@@ -143,11 +143,6 @@ def weight_shape(op: Operation) -> tuple[int, ...]:
     if weight.is_drawn:
         raise FieldError("its weights are made in forward, anew for each image: make the layer in __init__")
     return weight.shape
-
-
-def is_arithmetic(op: Operation) -> bool:
-    """Whether a reduction's name stands for arithmetic on two tensors, as ``max(x, y)``."""
-    return len(op.inputs) > 1
 
 
 def dims_of(op: Operation) -> list[int]:

@@ -1,9 +1,9 @@
 """An anatomy as a file of a run, whole: what ``to_json`` leaves out for readers is kept."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+
+from torch.utils import _pytree as pytree
 
 from sepnet.anatomy.anatomy import Anatomy
 from sepnet.errors import SepnetError
@@ -25,19 +25,10 @@ def load(text: str, *, source: str) -> Anatomy:
     """
     try:
         anatomy = to_settings(Anatomy, parse_json(text, f"'{source}'"), source=f"'{source}'")
-        if any(printable(name) != name for name in _texts(asdict(anatomy))):
+        if any(isinstance(leaf, str) and printable(leaf) != leaf for leaf in pytree.tree_leaves(asdict(anatomy))):
             raise SepnetError("a name holds a control character")
         return anatomy
     except SepnetError as error:
         raise SepnetError(
             f"'{source}' is not the anatomy of a run ({error}): delete it, and it is made anew from the network"
         ) from error
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts in plain values, keys left out."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)

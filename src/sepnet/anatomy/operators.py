@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from sepnet.anatomy import field_rules as rules
 from sepnet.anatomy.graph import Operation
-from sepnet.anatomy.receptive_field import AXES, Field, FieldError
-from sepnet.anatomy.separable_pairs import kind_of
-from sepnet.anatomy.windows import windows
+from sepnet.anatomy.receptive_field import AXES, Field
+from sepnet.anatomy.windows import kind_of, windows
 
 Kind = Callable[[Operation, Field, Field], str | None]
 """From an operation, the field of its first tensor and that of its first result, the kind of its row."""
@@ -31,20 +30,9 @@ class Operator:
     between: bool = False
 
 
-def find(op: Operation) -> Operator:
-    """Return what is known of an operation.
-
-    Raises:
-        FieldError: nothing is.
-
-    """
-    if op.name not in OPERATORS:
-        raise FieldError("what its units see is not known to sepnet")
-    return OPERATORS[op.name]
-
-
 def _all(names: str, operator: Operator) -> dict[str, Operator]:
-    return dict.fromkeys(names.split(), operator)
+    """Return an operator by all of its names, in which ``{}`` stands for 1, 2 and 3."""
+    return {name.format(count): operator for name in names.split() for count in (1, 2, 3)}
 
 
 def _activation(kind: str | Kind, keras: str | None = None) -> Operator:
@@ -53,7 +41,7 @@ def _activation(kind: str | Kind, keras: str | None = None) -> Operator:
 
 def _arithmetic(kind: str, keras: str = "arithmetic") -> Operator:
     """Return pointwise arithmetic; with a plain number it is no layer and has no row."""
-    return Operator(lambda op, before, after: kind if len(op.inputs) > 1 else None, rules.pointwise, keras)
+    return Operator(lambda op, *_: kind if len(op.inputs) > 1 else None, rules.pointwise, keras)
 
 
 def _norm(kind: str, dims: Callable[[Operation], Iterable[int]], keras: str | None = None) -> Operator:
@@ -74,24 +62,17 @@ def _last_dims(op: Operation) -> range:
     return range(len(op.shape) - len(op["normalized_shape"]), len(op.shape))
 
 
-def _adaptive_kind(kind: str) -> Kind:
-    def name(op: Operation, before: Field, after: Field) -> str:
-        whole = all(window.out == 1 for window in windows(op))
-        return f"{'global' if whole else 'adaptive'} {kind}"
-
-    return name
+def _adaptive_kind(op: Operation, before: Field, after: Field) -> str:
+    extent = "global" if all(window.out == 1 for window in windows(op)) else "adaptive"
+    return f"{extent} {'average' if 'avg' in op.name else 'max'} pool"
 
 
 def _reduction_kind(op: Operation, before: Field, after: Field) -> str | None:
-    if rules.is_arithmetic(op):
+    if len(op.inputs) > 1:  # max(x, y)
         return {"max": "maximum", "min": "minimum"}.get(op.name, op.name)
     pools = {"mean": "average pool", "amax": "max pool", "max": "max pool"}
     whole_image = before.axes(rules.dims_of(op)) == set(AXES)
     return f"global {pools[op.name]}" if whole_image and op.name in pools else op.name
-
-
-def _flatten_kind(op: Operation, before: Field, after: Field) -> str | None:
-    return "flatten" if before.shape != after.shape else None
 
 
 def _view_kind(op: Operation, before: Field, after: Field) -> str | None:
@@ -103,10 +84,6 @@ def _cut_kind(op: Operation, before: Field, after: Field) -> str | None:
     """Give a row to a cut through the image, none to one through the channels."""
     cut = after.spans != before.spans or any(after.count(axis) != before.count(axis) for axis in AXES)
     return "slice" if cut else None
-
-
-def _hard_tanh_kind(op: Operation, before: Field, after: Field) -> str:
-    return "relu6" if (op["min_val"], op["max_val"]) == (0, 6) else "hard tanh"
 
 
 ACTIVATIONS = "relu relu6 celu selu gelu silu mish sigmoid tanh softplus threshold"
@@ -163,7 +140,9 @@ OPERATORS: dict[str, Operator] = {
     "log_sigmoid": _activation("log sigmoid", "log_sigmoid"),
     "hardswish": _activation("hard swish", "hard_silu"),
     "hardsigmoid": _activation("hard sigmoid", "hard_sigmoid"),
-    "hardtanh": _activation(_hard_tanh_kind, "bounds"),
+    "hardtanh": _activation(
+        lambda op, *_: "relu6" if (op["min_val"], op["max_val"]) == (0, 6) else "hard tanh", "bounds"
+    ),
     "softshrink": _activation("soft shrink", "soft_shrink"),
     "hardshrink": _activation("hard shrink", "hard_shrink"),
     **_all("clamp clamp_min clamp_max clip", _activation("clamp", "bounds")),
@@ -186,19 +165,11 @@ OPERATORS: dict[str, Operator] = {
     "softmax": Operator("softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
     "log_softmax": Operator("log softmax", rules.mixing(rules.dims_of), "softmax", reuses=True),
     "glu": Operator("glu", rules.glu),
-    **_all(
-        "conv1d conv2d conv3d",
-        Operator(lambda op, before, after: kind_of(op), rules.convolution, "convolution", multiplies=True),
-    ),
+    **_all("conv{}d", Operator(lambda op, *_: kind_of(op), rules.convolution, "convolution", multiplies=True)),
     "linear": Operator("dense", rules.dense, "dense", multiplies=True),
-    **_all("max_pool1d max_pool2d max_pool3d", Operator("max pool", rules.pool, "max_pool")),
-    **{f"max_pool{n}d_with_indices": Operator("max pool", rules.pool, "max_pool") for n in (1, 2, 3)},
-    **_all("avg_pool1d avg_pool2d avg_pool3d", Operator("average pool", rules.pool, "average_pool")),
-    **{
-        f"adaptive_{short}_pool{n}d": Operator(_adaptive_kind(kind), rules.pool, "adaptive_pool")
-        for short, kind in (("avg", "average pool"), ("max", "max pool"))
-        for n in (1, 2, 3)
-    },
+    **_all("max_pool{}d max_pool{}d_with_indices", Operator("max pool", rules.pool, "max_pool")),
+    **_all("avg_pool{}d", Operator("average pool", rules.pool, "average_pool")),
+    **_all("adaptive_avg_pool{}d adaptive_max_pool{}d", Operator(_adaptive_kind, rules.pool, "adaptive_pool")),
     "pixel_unshuffle": Operator("pixel unshuffle", rules.pixel_unshuffle),
     **_all(
         "mean sum amax amin max min std var prod linalg_vector_norm",
@@ -207,7 +178,7 @@ OPERATORS: dict[str, Operator] = {
     **_all("cat concat concatenate", Operator("concat", rules.concat, "concat")),
     "stack": Operator("stack", rules.concat),
     **_all("reshape view view_as reshape_as", _view(_view_kind)),
-    **_all("flatten ravel", _view(_flatten_kind)),
+    **_all("flatten ravel", _view(lambda op, before, after: "flatten" if before.shape != after.shape else None)),
     **_all("squeeze unsqueeze unflatten", _view()),
     **_all(
         "permute transpose swapaxes swapdims",

@@ -4,6 +4,7 @@ The arithmetic is that of Araujo, Norris and Sim 2019, "Computing receptive fiel
 networks" (Distill), carried per axis and with offsets. Nothing is clipped to the image.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +17,7 @@ AXES = (HEIGHT, WIDTH)
 
 
 class FieldError(Exception):
-    """An operation whose receptive field is not one interval with one jump; the message says why."""
+    """An operation is refused: its receptive field is not one interval with one jump. The message says why."""
 
 
 class Span(NamedTuple):
@@ -96,16 +97,10 @@ class Field:
 
     def count(self, axis: int) -> int:
         """Return the number of positions along an image axis: 1 when no dimension carries it."""
-        sizes = [factor.size for dim in self.dims for factor in dim if factor.axis == axis]
-        return sizes[0] if sizes else 1
+        return next((factor.size for dim in self.dims for factor in dim if factor.axis == axis), 1)
 
     def slide(self, dim: int, window: Window) -> "Field":
-        """Return the field after a sliding window along ``dim``.
-
-        Raises:
-            FieldError: image positions were flattened into ``dim``.
-
-        """
+        """Return the field after a sliding window along ``dim``, or raise what :meth:`axis_of` does."""
         axis = self.axis_of(dim)
         spans = tuple(span.slide(window) if place == axis else span for place, span in enumerate(self.spans))
         return Field(spans, self.dims).resize(dim, window.out, axis)
@@ -125,22 +120,12 @@ class Field:
         return normal(self.spans, tuple(() if dim is None else self.dims[dim] for dim in order))
 
     def reshape(self, shape: Sequence[int]) -> "Field":
-        """Return the field of the same units, in the same order, under another shape.
-
-        Raises:
-            FieldError: the new shape cuts an image axis in pieces.
-
-        """
+        """Return the field of the same units, in the same order, under another shape that cuts no image axis."""
         waiting = list(_joined(factor for dim in self.dims for factor in dim))
         return normal(self.spans, tuple(_take(waiting, size) for size in shape))
 
     def axis_of(self, dim: int) -> int | None:
-        """Return the image axis along ``dim``, or ``None``.
-
-        Raises:
-            FieldError: image positions were flattened into ``dim``.
-
-        """
+        """Return the image axis along ``dim``, or ``None``; refuse one into which image positions were flattened."""
         factors = self.dims[dim]
         if len(factors) == 1:
             return factors[0].axis
@@ -154,11 +139,37 @@ def normal(spans: tuple[Span, ...], dims: tuple[Dim, ...]) -> Field:
     carried = {factor.axis for dim in dims for factor in dim}
     spans = tuple(span if axis in carried else Span(span.low, span.high, 0) for axis, span in enumerate(spans))
     moving = {axis for axis, span in enumerate(spans) if span.jump != 0}
+    relabelled = ([Factor(size, axis if axis in moving else None) for size, axis in dim] for dim in dims)
+    return Field(spans, tuple(map(_joined, relabelled)))
 
-    def relabelled(dim: Dim) -> Iterable[Factor]:
-        return (Factor(factor.size, factor.axis if factor.axis in moving else None) for factor in dim)
 
-    return Field(spans, tuple(_joined(relabelled(dim)) for dim in dims))
+def merge(fields: Sequence[Field], shape: Sequence[int]) -> Field:
+    """Return the field of a pointwise operation on several tensors, broadcast to ``shape``.
+
+    Where the tensors move over the image at the same jump the result is exact: the union. Where one does not
+    move (a squeeze-and-excitation gate), or they move at different jumps, every unit is given the hull of all
+    positions, which is exact for a gate and never too small.
+    """
+    places = [*zip(range(-len(shape), 0), shape, strict=True)]
+    carriers = [
+        {one.dims[dim] for one in fields if -dim <= len(one.dims) and one.shape[dim] == size and one.axes([dim])}
+        for dim, size in places
+    ]
+    factors = [(factor.axis, len(column)) for column in carriers for dim in column for factor in dim]
+    times = Counter(axis for axis, _ in factors)
+    apart = {axis for axis, ways in factors if ways > 1 or times[axis] > 1}
+    spans = tuple(_union(fields, axis, apart=axis in apart) for axis in AXES)
+    dims = (min(column, default=free(size), key=repr) for column, (_, size) in zip(carriers, places, strict=True))
+    return normal(spans, tuple(dims))
+
+
+def _union(fields: Sequence[Field], axis: int, *, apart: bool) -> Span:
+    moving = [field for field in fields if field.count(axis) > 1]
+    jumps = {field.spans[axis].jump for field in moving or fields}
+    together = len(jumps) == 1 and len(moving) in (0, len(fields)) and not apart
+    spans = [field.spans[axis] if together else field.spans[axis].hull(field.count(axis)) for field in fields]
+    low, high = min(span.low for span in spans), max(span.high for span in spans)
+    return Span(low, high, spans[0].jump if together else 0)
 
 
 def _joined(factors: Iterable[Factor]) -> Dim:

@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sepnet.anatomy.graph import Operation
-from sepnet.anatomy.windows import windows
-
-if TYPE_CHECKING:
-    from sepnet.anatomy.steps import Step
+from sepnet.anatomy.steps import Step
+from sepnet.anatomy.windows import kind_of
 
 TRANSPARENT = {"contiguous", "clone", "to", "detach", "alias"}
 
@@ -22,19 +19,7 @@ class Pair:
     between: tuple[Operation, ...]
 
 
-def kind_of(op: Operation) -> str:
-    """Return what a convolution is: of a single input channel, it is depthwise only as a half of a pair."""
-    if op["groups"] > 1:
-        return "depthwise" if _can_be_depthwise(op) else "grouped convolution"
-    return "pointwise" if all(one[2:] == (1, 1, 1, 0, 0) for one in windows(op)) else "convolution"
-
-
-def _can_be_depthwise(op: Operation) -> bool:
-    """Say whether each input channel is convolved on its own."""
-    return int(op["weight"].shape[1]) == 1
-
-
-def find_pairs(steps: "Sequence[Step]") -> tuple[list[Pair], dict[Operation, str]]:
+def find_pairs(steps: Sequence[Step]) -> tuple[list[Pair], dict[Operation, str]]:
     """Return the depthwise→pointwise pairs, each convolution in one at most, and why each other one is in none.
 
     Between the two there may be norms, activations and dropout; nothing else may use what lies between.
@@ -46,14 +31,14 @@ def find_pairs(steps: "Sequence[Step]") -> tuple[list[Pair], dict[Operation, str
     taken: set[Operation] = set()
     for op in convolutions:
         between, following = after[op]
-        ours = _can_be_depthwise(op) and op not in taken
-        if ours and following is not None and kind_of(following) == "pointwise":
+        one_channel_each = op["weight"].shape[1] == 1
+        if one_channel_each and op not in taken and following is not None and kind_of(following) == "pointwise":
             pairs.append(Pair(op, following, between))
             taken |= {op, following}
     return pairs, {op: _reason(op, after[op][1]) for op in convolutions if op not in taken}
 
 
-def _follow(here: Operation, steps: "dict[Operation, Step]") -> tuple[tuple[Operation, ...], Operation | None]:
+def _follow(here: Operation, steps: dict[Operation, Step]) -> tuple[tuple[Operation, ...], Operation | None]:
     """Return the layers after a convolution up to the next one, which is ``None`` if anything else comes."""
     between: list[Operation] = []
     while True:

@@ -5,7 +5,7 @@ from math import prod
 
 from sepnet.anatomy.field_rules import pointwise
 from sepnet.anatomy.graph import Graph, Operation, Value
-from sepnet.anatomy.operators import Operator, find
+from sepnet.anatomy.operators import OPERATORS, Operator
 from sepnet.anatomy.receptive_field import Field, FieldError
 from sepnet.errors import SepnetError
 
@@ -45,26 +45,18 @@ class Step:
 
 
 def walk(graph: Graph) -> list[Step]:
-    """Return the steps of a network in the order of execution.
-
-    Raises:
-        SepnetError: an operation cannot be read; the message names it and its layer.
-
-    """
+    """Return the steps of a network in the order of execution; a SepnetError names an operation that cannot be read."""
     fields = {graph.image: Field.of_image(graph.image.shape)}
     steps = []
-    for op in graph.operations:
-        if not op.sees_image:
-            continue
+    for op in (op for op in graph.operations if op.sees_image):
         try:
-            step = _step(op, fields)
+            steps.append(_step(op, fields))
         except FieldError as error:
             raise SepnetError(
                 f"network '{graph.network}' cannot be read: {place_of(op)}: {error}; "
                 "replace it, or summarise the network without it"
             ) from error
-        fields.update(zip(op.results, step.fields, strict=True))
-        steps.append(step)
+        fields.update(zip(op.results, steps[-1].fields, strict=True))
     if not any(step.kind for step in steps):
         raise SepnetError(f"network '{graph.network}' returns its image unchanged: expected at least one layer")
     return steps
@@ -79,7 +71,9 @@ def place_of(op: Operation) -> str:
 def _step(op: Operation, known: dict[Value, Field]) -> Step:
     if op.overwritten is not None and len(op.overwritten.images) > 1:
         raise FieldError(f"it uses a tensor of which '{op.overwritten.name}' changed a part in place")
-    operator = find(op)
+    if op.name not in OPERATORS:
+        raise FieldError("what its units see is not known to sepnet")
+    operator = OPERATORS[op.name]
     given = [known[value] for value in op.images]
     found = operator.field(op, given)
     fields = found if isinstance(found, tuple) else (found,) * len(op.results)

@@ -1,8 +1,7 @@
 """An anatomy as text, Markdown or JSON."""
 
 import json
-from collections.abc import Callable, Sequence
-from io import StringIO
+from collections.abc import Callable, Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -59,8 +58,7 @@ def to_markdown(anatomy: Anatomy) -> str:
 
 def to_html(anatomy: Anatomy) -> str:
     """Return the anatomy as an HTML table, its totals below."""
-    table = html.table(WIDEST, _rows(anatomy), caption=_heading(anatomy), words=2)
-    return table + html.lines(_totals(anatomy))
+    return html.table(WIDEST, _rows(anatomy), caption=_heading(anatomy), words=2) + html.lines(_totals(anatomy))
 
 
 def _escape(text: str) -> str:
@@ -75,7 +73,7 @@ def to_text(anatomy: Anatomy, width: int = 100) -> str:
     columns, the bytes kept for the backward pass go first, then the total stride, then the split of the parameters;
     then name and kind share a column; narrower still, each layer has lines of its own. No word is broken.
     """
-    tables = (_table(headers, anatomy) for headers in CHOICES)
+    tables = (_table(headers, _rows(anatomy, headers)) for headers in CHOICES)
     table = next((table for table in tables if _console(10_000).measure(table).maximum <= width), None)
     layers = _stacked(anatomy) if table is None else _print(table, width).splitlines()
     head, totals = (wrapped("\n".join(lines), width) for lines in ([_heading(anatomy)], _totals(anatomy)))
@@ -86,24 +84,16 @@ def to_text(anatomy: Anatomy, width: int = 100) -> str:
 def _stacked(anatomy: Anatomy) -> list[str]:
     """Return each layer in lines of its own, where no table is narrow enough."""
     lines = []
-    for layer in anatomy.layers:
-        output = _times(layer.output) if layer.output else "–"
-        parameters = layer.trainable + layer.non_trainable
-        lines += [
-            f"{layer.name} {layer.kind}",
-            f"  output {output}, receptive field {' '.join(_field(layer, anatomy).split())}",
-            f"  parameters {parameters:,}, MACs {layer.macs:,}",
-        ]
+    for name, output, field, parameters, macs in _rows(anatomy, CHOICES[-1]):
+        lines += [name, f"  output {output}, receptive field {' '.join(field.split())}"]
+        lines += [f"  parameters {parameters}, MACs {macs}"]
     return lines
 
 
 def effective_to_text(network: str, found: Sequence[EffectiveField]) -> str:
     """Return the effective receptive fields as a plain table."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, header in enumerate(("layer", "receptive field", "effective field", "share of area")):
-        table.add_column(header.replace(" ", "\n", 1), justify="right" if place else "left")
-    for one in found:
-        table.add_row(Text(one.layer), _times(one.receptive_field), _times(one.size), f"{one.share:.0%}")
+    rows = [[one.layer, _times(one.receptive_field), _times(one.size), f"{one.share:.0%}"] for one in found]
+    table = _table(("layer", "receptive field", "effective field", "share of area"), rows)
     within = min((one.energy_within for one in found), default=1.0)
     notes = [
         f"effective field: the central window that holds {SHARE:.0%} of the gradient's energy; "
@@ -118,32 +108,30 @@ def _rows(anatomy: Anatomy, headers: Sequence[str] = WIDEST) -> list[list[str]]:
     return [[COLUMNS[header](layer, anatomy) for header in headers] for layer in anatomy.layers]
 
 
-def _table(headers: Sequence[str], anatomy: Anatomy) -> Table:
+def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for header in headers:
         words = header in ("layer", "kind", "layer and kind")
         table.add_column(
-            header.removesuffix(" and kind").replace(" ", "\n").replace("-", "-\n"),
+            header.removesuffix(" and kind").replace(" ", "\n", 1).replace("-", "-\n"),
             justify="left" if words else "right",
             overflow="fold" if words else "ellipsis",
             no_wrap=not words,
         )
-    for row in _rows(anatomy, headers):
+    for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
 def _print(table: Table, width: int) -> str:
     console = _console(width)
-    console.print(table)
-    assert isinstance(console.file, StringIO)
-    return console.file.getvalue()
+    with console.capture() as printed:
+        console.print(table)
+    return printed.get()
 
 
 def _console(width: int) -> Console:
-    return Console(
-        file=StringIO(), width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
-    )
+    return Console(width=width, color_system=None, force_terminal=False, force_jupyter=False, highlight=False)
 
 
 def _heading(anatomy: Anatomy) -> str:

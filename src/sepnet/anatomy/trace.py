@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -59,33 +58,25 @@ def not_one_tensor(network: str, output: Any) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """A captured network: its graph, the steps on its image, its depthwise→pointwise pairs, its rows.
+    """A captured network: its graph, the steps on its image, its depthwise→pointwise pairs.
 
-    ``alone`` says of each convolution in no pair why.
+    ``alone`` says of each convolution in no pair why; ``rows`` are what a table has of the steps.
     """
 
     graph: Graph
     steps: list[Step]
     pairs: list[Pair]
     alone: dict[Operation, str]
-
-    @cached_property
-    def rows(self) -> list[Row]:
-        """What a table has a row for."""
-        return rows_of(self.steps, self.pairs)
+    rows: list[Row]
 
 
 def read(model: nn.Module, image_shape: Sequence[int] = (3, 32, 32), *, name: str | None = None) -> Reading:
-    """Return the steps of any feed-forward network, for those who want more of them than rows.
-
-    Raises:
-        SepnetError: as :func:`trace`, whose conditions hold here too.
-
-    """
+    """Return the steps of any network that :func:`trace` does not refuse, for those who want more of them than rows."""
     require_counts(image_shape=image_shape)
     graph = read_graph(model, image_shape, name or type(model).__name__)
     steps = walk(graph)
-    return Reading(graph, steps, *find_pairs(steps))
+    pairs, alone = find_pairs(steps)
+    return Reading(graph, steps, pairs, alone, rows_of(steps, pairs))
 
 
 def _layers(model: nn.Module, reading: Reading, row_of: dict[Operation, Row]) -> Iterator[Layer]:
@@ -118,14 +109,10 @@ def _layers(model: nn.Module, reading: Reading, row_of: dict[Operation, Row]) ->
 
 def _kept(reading: Reading, row_of: dict[Operation, Row]) -> Counter[Row]:
     """Return the bytes kept by each row: what an operation without one keeps counts at the next."""
-    kept, found, waiting, row = kept_for_backward(reading.graph), Counter[Row](), 0, reading.rows[-1]
-    for op in reading.graph.operations:
-        waiting += kept[op]
-        if op in row_of:
-            row = row_of[op]
-            found[row] += waiting
-            waiting = 0
-    found[row] += waiting
+    kept, found, row = kept_for_backward(reading.graph), Counter[Row](), reading.rows[-1]
+    for op in reversed(reading.graph.operations):
+        row = row_of.get(op, row)
+        found[row] += kept[op]
     return found
 
 

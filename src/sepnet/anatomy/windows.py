@@ -1,4 +1,4 @@
-"""The windows of convolutions and pooling, along each dimension over which they slide."""
+"""The windows of convolutions and pooling, along each dimension over which they slide, and what they make of them."""
 
 import re
 from typing import Any, NamedTuple
@@ -41,6 +41,13 @@ def windows(op: Operation) -> list[Window]:
         padding = [(side, side) for side in _each(op["padding"], count)]
     settings = zip(sizes, outs, kernel, stride, dilation, padding, strict=True)
     return [Window(*others, *sides) for *others, sides in settings]
+
+
+def kind_of(op: Operation) -> str:
+    """Return what a convolution is: of a single input channel, it is depthwise only as a half of a pair."""
+    if op["groups"] > 1:
+        return "depthwise" if op["weight"].shape[1] == 1 else "grouped convolution"
+    return "pointwise" if all(one[2:] == (1, 1, 1, 0, 0) for one in windows(op)) else "convolution"
 
 
 def _each(setting: Any, count: int) -> list[int]:
