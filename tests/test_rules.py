@@ -469,3 +469,26 @@ def test_unknown_rules_are_answered_with_the_known() -> None:
 def test_rules_that_judge_nothing_are_refused_from_python() -> None:
     with pytest.raises(SepnetError, match="set no rule"):
         Rules()
+
+
+def test_a_device_s_memory_is_judged_before_training() -> None:
+    convolution = nn.Conv2d(3, 5, 1)
+    model = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    # Weights, then 9 bytes a filter (bias, multiplier, shift), then 8 bytes a channel of the pixels.
+    constants = 3 * 5 + 9 * 5 + 8 * 3
+    report = sepnet.check(model, Rules(flash_below=constants, ram_below=10_000), image_shape=(3, 8, 8))
+    flash, ram = report.results
+    assert (flash.kept, flash.value, flash.over) == (False, constants, 0)
+    assert [violation.layer for violation in flash.violations] == ["0"]
+    assert ram.kept
+    assert ram.value == 8 * 8 * 3 + 8 * 8 * 5  # pixels and the convolution's output; its mean takes the pixels' place
+    tighter = sepnet.check(model, Rules(ram_below=512), image_shape=(3, 8, 8))
+    assert tighter.results[0].violations[0].layer == "0"
+
+
+def test_a_device_s_memory_needs_a_network_that_int8_can_express() -> None:
+    rules = Rules(name="device", ram_below=10_000)
+    with pytest.raises(SepnetError, match="an anatomy alone does not tell the memory of a device: give the network"):
+        sepnet.check(sepnet.summary("published"), rules)
+    with pytest.raises(SepnetError, match="int8"):
+        sepnet.check(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.Flatten()), rules)

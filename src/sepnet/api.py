@@ -17,6 +17,7 @@ from sepnet.comparison.significance import judge
 from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
 from sepnet.export import keras
+from sepnet.export.int8.footprint import footprint
 from sepnet.inference import classifier, prediction
 from sepnet.networks import NETWORKS, build
 from sepnet.recipes.recipe import Recipe, require_fields
@@ -25,7 +26,7 @@ from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
 from sepnet.speed import throughput
-from sepnet.training import experiment
+from sepnet.training import experiment, trained_network
 
 if TYPE_CHECKING:
     from sepnet.data.findings import DataReport
@@ -72,16 +73,9 @@ def summary(network: str | nn.Module, *, image_shape: tuple[int, int, int] = (3,
         SepnetError: no such network, or it cannot be read; the layer is named.
 
     """
-    return _trace(network, image_shape, classes)
-
-
-def _trace(
-    network: str | nn.Module, image_shape: tuple[int, int, int], classes: int, *, one_output: bool = False
-) -> Anatomy:
     if isinstance(network, nn.Module):
-        return trace(network, image_shape, one_output=one_output)
-    model = build(network, classes=classes, image_shape=image_shape)
-    return trace(model, image_shape, name=network, one_output=one_output)
+        return trace(network, image_shape)
+    return trace(build(network, classes=classes, image_shape=image_shape), image_shape, name=network)
 
 
 def effective_receptive_field(
@@ -126,13 +120,21 @@ def keras_definition(
 
 
 def check(
-    network: str | nn.Module | Anatomy,
+    network: str | nn.Module | Anatomy | Run,
     rules: str | Path | Rules = "assignment",
     *,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     classes: int = 10,
+    trust: bool = False,
 ) -> RulesReport:
     """Judge a network by rules: a preset's name, a TOML file, or :class:`sepnet.rules.Rules`.
+
+    Args:
+        network: as for :func:`summary`, or an anatomy, or a run, whose network it is.
+        rules: what it is judged by. Those of a device's memory need the network itself: an anatomy does not do.
+        image_shape: ``(C, H, W)`` of one image; a run's is its own.
+        classes: how many classes a network given by name is built for.
+        trust: as for :func:`load`, where a run's network has to be built again.
 
     Raises:
         SepnetError: unknown rules or network, or the network cannot be read, or returns something else than one tensor,
@@ -140,9 +142,14 @@ def check(
 
     """
     chosen = _rules(rules)
-    if not isinstance(network, Anatomy):
-        network = _trace(network, image_shape, classes, one_output=True)
-    return check_anatomy(network, chosen)
+    if isinstance(network, Anatomy):
+        return check_anatomy(network, chosen)
+    if isinstance(network, Run):
+        return trained_network.judge_by_rules(network, chosen, trust=trust)
+    built = network if isinstance(network, nn.Module) else build(network, classes=classes, image_shape=image_shape)
+    name = None if isinstance(network, nn.Module) else network
+    anatomy = trace(built, image_shape, name=name, one_output=True)
+    return check_anatomy(anatomy, chosen, lambda: footprint(built, image_shape, name=anatomy.network))
 
 
 def train(

@@ -36,6 +36,11 @@ class Rules:
     dropout work in place."""
     bytes_per_value: int = 4
     """Of an activation: 4 for float32, 1 for int8."""
+    flash_below: int | None = None
+    """Bytes of constants of the int8 network, as ``sepnet export --format c`` writes them: weights, biases, multipliers
+    and tables. The code comes on top, less than 10,000 bytes."""
+    ram_below: int | None = None
+    """Bytes of its arena: everything that it writes while one image runs, pixels and scores among it."""
     receptive_field_at_least: int | None = None
     """Of the network's output, in pixels, on either axis."""
     receptive_field_at_most: int | None = None
@@ -60,13 +65,32 @@ class Rules:
         if not self.judges():
             raise SepnetError(f"rules '{self.name}' set no rule: expected at least one of {', '.join(_JUDGES)}")
 
-    def judges(self) -> list[Callable[[Anatomy, "Rules"], "RuleResult"]]:
+    @property
+    def need_footprint(self) -> bool:
+        """Whether the network's memory on a device is judged."""
+        return self.flash_below is not None or self.ram_below is not None
+
+    def judges(self) -> list["_Judge"]:
         """Return what judges each rule that is set."""
         return [
             judge
             for name, judge in _JUDGES.items()
             if getattr(self, name) not in (None, False) or (name == "separable_only" and self.strict)
         ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a network's int8 form takes on a device, in bytes."""
+
+    flash: int
+    """Of constants; the code comes on top."""
+    largest: str
+    """The layer that has the most of them."""
+    ram: int
+    """Of the arena."""
+    peak: str
+    """The layer at which most of it is in use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +160,22 @@ class RulesReport:
         return html.table(("", "rule", "measured"), rows, caption=repr(self).splitlines()[0], words=3)
 
 
-def check(anatomy: Anatomy, rules: Rules) -> RulesReport:
-    """Judge a network by every rule that is set."""
-    results = tuple(judge(anatomy, rules) for judge in rules.judges())
+def check(anatomy: Anatomy, rules: Rules, footprint: Callable[[], Footprint] | None = None) -> RulesReport:
+    """Judge a network by every rule that is set; ``footprint`` is called where a rule is of a device's memory.
+
+    Raises:
+        SepnetError: a rule is of a device's memory, and the network is not there to be measured, or cannot be.
+
+    """
+    found = None
+    if rules.need_footprint:
+        if footprint is None:
+            raise SepnetError(
+                f"rules '{rules.name}' have flash_below or ram_below, and an anatomy alone does not tell the memory of "
+                "a device: give the network"
+            )
+        found = footprint()
+    results = tuple(judge(anatomy, rules, found) for judge in rules.judges())
     return RulesReport(network=anatomy.network, name=rules.name, results=results)
 
 
@@ -159,7 +196,7 @@ def load_rules(name: str) -> Rules:
     return to_settings(Rules, {"name": Path(name).stem, **values}, source=name)
 
 
-def _judge_separable(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_separable(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     broken = tuple(
         Violation(layer=convolution.name, reason=reason)
         for convolution in anatomy.convolutions
@@ -183,13 +220,13 @@ def _why_not_separable(convolution: Convolution, *, strict: bool) -> str | None:
     return convolution.reason
 
 
-def _judge_batch_norm(anatomy: Anatomy, rules: Rules) -> RuleResult:  # noqa: ARG001
+def _judge_batch_norm(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:  # noqa: ARG001
     count = sum(layer.kind == "batch norm" for layer in anatomy.layers)
     measured = _layers(count) + ("" if count else ", expected at least 1")
     return RuleResult(rule="batch norm", kept=count > 0, measured=measured, value=count, limit=1)
 
 
-def _judge_dropout(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_dropout(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     rates = [(layer.name, layer.dropout_rate) for layer in anatomy.layers if layer.dropout_rate is not None]
     broken = tuple(
         Violation(layer=name, reason=f"dropout rate {rate:g}, expected above 0 and at most {rules.max_dropout:g}")
@@ -208,25 +245,37 @@ def _judge_dropout(anatomy: Anatomy, rules: Rules) -> RuleResult:
     )
 
 
-def _judge_parameters(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_parameters(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     split = f" ({anatomy.trainable:,} trainable, {anatomy.non_trainable:,} non-trainable)"
     heaviest = max(anatomy.layers, key=lambda layer: layer.trainable + layer.non_trainable)
     blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.trainable + heaviest.non_trainable:,}")
     return _below("parameters", anatomy.parameters, rules.parameters_below, blamed, detail=split)
 
 
-def _judge_macs(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_macs(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     heaviest = max(anatomy.layers, key=lambda layer: layer.macs)
     blamed = Violation(layer=heaviest.name, reason=f"has the most, {heaviest.macs:,}")
     return _below("MACs", anatomy.macs, rules.macs_below, blamed)
 
 
-def _judge_activations(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_activations(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     peak = anatomy.peak_activation
     blamed = Violation(layer=peak.layer, reason=f"is where {peak.values:,} values are in memory at once")
     detail = f" bytes at {rules.bytes_per_value} a value, in {peak.layer}"
     measured = peak.values * rules.bytes_per_value
     return _below("peak activation memory", measured, rules.activation_bytes_below, blamed, detail=detail)
+
+
+def _judge_flash(_: Anatomy, rules: Rules, footprint: Footprint | None) -> RuleResult:
+    assert footprint is not None
+    blamed = Violation(layer=footprint.largest, reason="has the most constants")
+    return _below("flash", footprint.flash, rules.flash_below, blamed, detail=" bytes of constants in int8")
+
+
+def _judge_ram(_: Anatomy, rules: Rules, footprint: Footprint | None) -> RuleResult:
+    assert footprint is not None
+    blamed = Violation(layer=footprint.peak, reason="is where the most is in use")
+    return _below("RAM", footprint.ram, rules.ram_below, blamed, detail=" bytes of arena in int8")
 
 
 def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detail: str = "") -> RuleResult:
@@ -247,7 +296,7 @@ def _below(rule: str, value: int, limit: int | None, blamed: Violation, *, detai
     )
 
 
-def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_smallest_field(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     output, limit = _output(anatomy), rules.receptive_field_at_least
     assert limit is not None
     value = min(output.receptive_field)
@@ -255,7 +304,7 @@ def _judge_smallest_field(anatomy: Anatomy, rules: Rules) -> RuleResult:
     return _field_result(output, f"at least {limit}", f"{under} short", value=value, limit=limit, over=under)
 
 
-def _judge_largest_field(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_largest_field(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     output, limit = _output(anatomy), rules.receptive_field_at_most
     assert limit is not None
     value = max(output.receptive_field)
@@ -274,7 +323,7 @@ def _field_result(output: Layer, rule: str, by: str, *, value: int, limit: int, 
     )
 
 
-def _judge_layers(anatomy: Anatomy, rules: Rules) -> RuleResult:
+def _judge_layers(anatomy: Anatomy, rules: Rules, _: Footprint | None) -> RuleResult:
     allowed = rules.allowed_layers or ()
     broken = tuple(
         Violation(layer=layer.name, reason=f"{layer.kind}, allowed are {', '.join(allowed)}")
@@ -293,13 +342,16 @@ def _output(anatomy: Anatomy) -> Layer:
     return [layer for layer in anatomy.layers if layer.kind != "unused"][-1]
 
 
-_JUDGES: dict[str, Callable[[Anatomy, Rules], RuleResult]] = {
+_Judge = Callable[[Anatomy, Rules, Footprint | None], RuleResult]
+_JUDGES: dict[str, _Judge] = {
     "separable_only": _judge_separable,
     "batch_norm": _judge_batch_norm,
     "dropout": _judge_dropout,
     "parameters_below": _judge_parameters,
     "macs_below": _judge_macs,
     "activation_bytes_below": _judge_activations,
+    "flash_below": _judge_flash,
+    "ram_below": _judge_ram,
     "receptive_field_at_least": _judge_smallest_field,
     "receptive_field_at_most": _judge_largest_field,
     "allowed_layers": _judge_layers,

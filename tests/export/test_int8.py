@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+import sepnet
+from sepnet import data as datasets
 from sepnet.errors import SepnetError
 from sepnet.export.int8 import reference
+from sepnet.export.int8.footprint import footprint
 from sepnet.export.int8.layers import Activation
 from sepnet.export.int8.lowering import lower
 from sepnet.export.int8.plan import Convolve, Multiplier, Table
-from sepnet.export.int8.quantization import normalized, plan_for_sizes
+from sepnet.export.int8.quantization import normalized, plan_for_sizes, quantize
 from sepnet.export.int8.schedule import schedule
 from sepnet.networks.registry import NETWORKS, build
+from sepnet.networks.shipped import shipped_folder
+from sepnet.runs import Run
 from tests.export.int8_support import MEAN, SHAPE, STD, everything, pixels, plan_of, randomized
 
 
@@ -105,6 +110,18 @@ def test_the_arena_holds_all_that_is_alive_at_once_and_need_not_be_calibrated() 
     assert champion.arena_bytes == champion.bound
     pixel_between = 48
     assert champion.arena_bytes == 2 * 32 * 32 * 48 + 2 * pixel_between
+
+
+def test_the_footprint_before_training_is_that_of_the_trained_plan() -> None:
+    run = Run.open(shipped_folder("champion"))
+    images = datasets.load("sample").train.images
+    config, model = run.config, sepnet.load(run)
+    settings = {"mean": config.mean, "std": config.std, "classes": config.classes}
+    plan = quantize(lower(model, config.image_shape), images, **settings)  # type: ignore[arg-type]
+    before = footprint(build("champion"), config.image_shape)
+    assert (before.flash, before.ram) == (plan.constant_bytes, schedule(plan).arena_bytes)
+    assert before.largest in dict(model.named_modules())
+    assert before.peak in dict(model.named_modules())
 
 
 @pytest.mark.parametrize(

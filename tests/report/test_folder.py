@@ -289,13 +289,14 @@ def test_a_report_writes_into_no_run(folder: Path, monkeypatch: pytest.MonkeyPat
     for name in ("anatomy.json", "definition.py"):
         (one.path / name).unlink()
     before = {file: file.read_bytes() for file in one.path.iterdir()}
-    path = sepnet.write_report(one, out="report", trust=True)
+    path = sepnet.write_report(one, rules=sepnet.Rules(ram_below=10_000), out="report", trust=True)
     assert {file: file.read_bytes() for file in one.path.iterdir()} == before
     assert said is not None
     assert said.splitlines()[-2] in (path / "README.md").read_text()
     cells = {cell.id: cell for cell in nbformat.read(path / "assignment.ipynb", as_version=4).cells}
     assert said.splitlines()[-2] in cells["definition-1"].outputs[0].text
     assert "net.py:tiny, for an image 3×8×8" in str(cells["layers-1"].outputs)
+    assert "bytes of arena in int8, below 10,000" in str(cells["rules-1"].outputs)
 
 
 def test_write_is_all_or_nothing_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,12 @@ from sepnet.anatomy import Anatomy, trace
 from sepnet.comparison.significance import Verdict, judge, require_same_images
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
+from sepnet.export.int8.footprint import footprint
 from sepnet.files import exclusively, exists, read_text, write_atomically
 from sepnet.folders import numbered
 from sepnet.notices import notice, printable
 from sepnet.recipes.recipe import VALIDATIONS, Recipe
-from sepnet.rules import Rules, RulesReport, check
+from sepnet.rules import Footprint, Rules, RulesReport, check
 from sepnet.runs import Run, RunConfig
 from sepnet.runs.history import best
 from sepnet.settings import parse_json
@@ -123,7 +124,7 @@ def compare(
     starts = [_start(contestant, data, seeds, options, trust=trust) for contestant in contestants]
     require_same_images(starts[0].config, starts[1].config)
     anatomies = [start.anatomy for start in starts]
-    report = check(anatomies[1], rules)
+    report = check(anatomies[1], rules, starts[1].footprint)
     if not report.kept:
         notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it anyway")
     sides = [
@@ -166,7 +167,8 @@ class _Start:
 
     config: RunConfig
     anatomy: Anatomy
-    finishers: list[Callable[[Path], Run]]
+    footprint: Callable[[], Footprint]
+    finishers: Sequence[Callable[[Path], Run]]
 
 
 def _start(
@@ -181,7 +183,12 @@ def _start(
         if anatomy is None:
             model = trained_network.rebuild(network, trust=trust)
             anatomy = trace(model, network.config.image_shape, name=network.config.network)
-        return _Start(network.config, anatomy, [lambda out: network])  # noqa: ARG005
+        return _Start(
+            network.config,
+            anatomy,
+            lambda: _footprint(trained_network.rebuild(network, trust=trust), network.config),
+            [lambda out: network],  # noqa: ARG005
+        )
     if isinstance(network, nn.Module) and seeds > 1:
         raise SepnetError(
             f"{type(network).__name__} is one module with one set of weights and seeds is {seeds}: "
@@ -191,7 +198,12 @@ def _start(
     model = experiment.build_network(network, job.dataset, job.config.recipe, job.config.seed)
     anatomy = trace(model, job.config.image_shape, name=job.config.network)
     seeded = [replace(job, config=replace(job.config, seed=seed)) for seed in range(seeds)]
-    return _Start(job.config, anatomy, [partial(experiment.take_up, one) for one in seeded])
+    finishers = [partial(experiment.take_up, one) for one in seeded]
+    return _Start(job.config, anatomy, lambda: _footprint(model, job.config), finishers)
+
+
+def _footprint(model: nn.Module, config: RunConfig) -> Footprint:
+    return footprint(model, config.image_shape, name=config.network)
 
 
 def to_text(comparison: Comparison) -> str:

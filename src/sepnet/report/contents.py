@@ -15,7 +15,7 @@ from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.report.keras_listing import listing
 from sepnet.report.reproduction import can_be_made_again
-from sepnet.rules import Rules, RulesReport, check
+from sepnet.rules import Rules, RulesReport
 from sepnet.runs import Run, RunConfig
 from sepnet.training import experiment, trained_network
 
@@ -119,7 +119,7 @@ def _contender(
         runs=tuple(runs),
         anatomy=anatomy,
         definition=listing(runs[0], trust=trust),
-        rules=check(anatomy, rules),
+        rules=trained_network.judge_by_rules(runs[0], rules, trust=trust),
         evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
         verdict=verdict,
         repeatable=dataset is not None

@@ -15,7 +15,7 @@ from sepnet.folders import numbered
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape
 from sepnet.report.reproduction import train_call
-from sepnet.rules import PRESETS
+from sepnet.rules import PRESETS, Rules
 from sepnet.runs import RunConfig
 
 NOTEBOOK = "assignment.ipynb"
@@ -45,7 +45,7 @@ def build(contents: Contents, *, folder: Path, headline: list[str]) -> NotebookN
     ]
     cells.append(_code("setup", _setup(contents, names, folder)))
     for number, contender in enumerate(contents.contenders, 1):
-        cells += _contender_cells(contender, names, number, folder)
+        cells += _contender_cells(contender, names, number, folder, contents.rules)
     cells += _closing_cells(contents, names.variables)
     notebook = new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -99,7 +99,7 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
-def _contender_cells(contender: Contender, names: Names, number: int, folder: Path) -> list[NotebookNode]:
+def _contender_cells(contender: Contender, names: Names, number: int, folder: Path, rules: Rules) -> list[NotebookNode]:
     several = len(contender.runs) > 1
     name = names.variables[contender.label]
     log = f"for run in {name}:\n    print(run.log)" if several else f"print({name}.log)"
@@ -112,10 +112,9 @@ def _contender_cells(contender: Contender, names: Names, number: int, folder: Pa
     if pictures is not None and not Path(pictures.path).is_absolute():
         there = _relative(Path(pictures.path), folder)
         config = replace(config, pictures=replace(pictures, path=there))
-    found = ""
-    if _built_again(contender):
-        found = "from sepnet.training.trained_network import describe\n\n"
-        found += f"{first}.network = {config.network!r}\n" if separator else ""
+    found = "from sepnet.training.trained_network import describe\n\n" if _built_again(contender) else ""
+    if separator and (_built_again(contender) or rules.need_footprint):
+        found += f"{first}.network = {config.network!r}\n"
     heading = f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size."
     return [
         _markdown(f"network-{number}", heading),
@@ -210,8 +209,7 @@ def _closing_cells(contents: Contents, names: dict[str, str]) -> list[NotebookNo
             )
         )
     cells += [
-        _code(f"rules-{number}", f"sepnet.check({_anatomy(one, first(one))}, {judged_by})")
-        for number, one in enumerate(contenders, 1)
+        _code(f"rules-{number}", f"sepnet.check({first(one)}, {judged_by})") for number, one in enumerate(contenders, 1)
     ]
     return cells
 

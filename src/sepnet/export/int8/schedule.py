@@ -46,6 +46,8 @@ class Schedule:
     """Peak RAM: pixels, scores and scratch among it."""
     bound: int = 0
     """The most bytes alive at once, below which no arena can be."""
+    busiest: int = 0
+    """The step at which they are."""
 
 
 @dataclass(eq=False)
@@ -70,6 +72,7 @@ def schedule(plan: Plan) -> Schedule:
         scratch=[buffer.offset for buffer in scratch],
         arena_bytes=max(buffer.offset + buffer.size for buffer in placed),
         bound=max(alive),
+        busiest=alive.index(max(alive)),
     )
 
 
