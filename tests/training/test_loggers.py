@@ -83,6 +83,16 @@ def test_a_missing_package_is_said_before_anything_is_made(run: Path, monkeypatc
     assert not Path("other").exists()
 
 
+def test_a_server_that_does_not_answer_is_said_before_anything_is_made(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(sepnet.SepnetError, match=r"--mlflow could not be opened: .*; correct it, or train without it"):
+        sepnet.train("net.py:small", out="other", mlflow=True)
+    assert not Path("other").exists()
+
+
 def test_a_logger_that_fails_while_training_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,10 +31,18 @@ class Logger(Protocol):
 
 
 def require_loggers(names: Sequence[str]) -> None:
-    """Raise unless each logger's package is installed."""
+    """Raise unless each logger's package is installed, and MLflow's server answers: before a run is made.
+
+    Raises:
+        SepnetError: it is not, or does not.
+
+    """
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise SepnetError(f"--{name} needs the package {name}: pip install 'sepnet[{name}]'")
+    if "mlflow" in names:
+        with _opening("mlflow"):
+            _mlflow_client().get_experiment_by_name(EXPERIMENT)
 
 
 @contextlib.contextmanager
@@ -69,12 +77,27 @@ def open_loggers(names: Sequence[str], run: Run) -> Iterator[Callable[[Epoch], N
 
 
 def _open(name: str, run: Run) -> Logger:
-    try:
+    with _opening(name):
         return LOGGERS[name](run)
+
+
+@contextlib.contextmanager
+def _opening(name: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         raise SepnetError(
             f"--{name} could not be opened: {first_line(error)}; correct it, or train without it"
         ) from error
+
+
+def _mlflow_client() -> Any:
+    # Else it tries a wrong address for many minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    from mlflow import MlflowClient
+
+    return MlflowClient()
 
 
 def _figures(epoch: Epoch) -> dict[str, float]:
@@ -108,11 +131,9 @@ class MLflow:
     """A run in MLflow's experiment ``sepnet``, found again by its folder unless it has later epochs than that."""
 
     def __init__(self, run: Run) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # else minutes for an address that is wrong
-        from mlflow import MlflowClient
         from mlflow.entities import Metric
 
-        self._client, self._metric = MlflowClient(), Metric
+        self._client, self._metric = _mlflow_client(), Metric
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         place = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
         history = run.history
