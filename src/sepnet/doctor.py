@@ -60,7 +60,7 @@ def examine() -> Diagnosis:
         "kernels tried": f"champion's logits {agreement}",
         "precision": f"{precision}, where --precision is auto",
         "GPU": f"{gpu}: --device cuda, or auto" if gpu else "none that PyTorch sees",
-        "dataset cache": f"{cache.root()} ({'with' if cache.exists() else 'without'} cifar10)",
+        "dataset cache": f"{cache.root()} ({'with' if cache.exists('cifar10') else 'without'} cifar10)",
     }
     works = difference is None or difference < AGREE
     return Diagnosis(facts, tuple(_advice(precision, works=works)), works)
@@ -110,5 +110,5 @@ def _advice(precision: str, *, works: bool) -> Iterator[str]:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > available / 2:
         yield f"other programs are computing (load {load:.1f} on {available} cores): stop them while you train"
-    if not cache.exists():
+    if not cache.exists("cifar10"):
         yield "fetch CIFAR-10 once: sepnet data fetch cifar10"

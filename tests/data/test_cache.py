@@ -44,11 +44,11 @@ def contents(root: Path) -> list[str]:
 
 def test_the_folder_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEPNET_CACHE", str(tmp_path / "here"))
-    assert cache.folder() == tmp_path / "here" / "cifar10"
+    assert cache.folder("cifar10") == tmp_path / "here" / "cifar10"
     monkeypatch.delenv("SEPNET_CACHE")
     if sys.platform == "linux":
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-        assert cache.folder() == tmp_path / "user" / "sepnet" / "cifar10"
+        assert cache.folder("cifar10") == tmp_path / "user" / "sepnet" / "cifar10"
 
 
 def test_a_fetch_leaves_the_six_files_and_nothing_else(tiny: Tiny, tmp_path: Path, cache_root: Path) -> None:

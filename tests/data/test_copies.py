@@ -32,11 +32,11 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize("form", FORMATS)
 class TestEveryFormat:
     def test_a_folder_gives_the_official_bytes(self, tiny: Tiny, tmp_path: Path, form: str) -> None:
-        assert read_copy(tiny.folder(form, tmp_path / "copy")) == tiny.records
+        assert read_copy(tiny.folder(form, tmp_path / "copy")) == tiny.files["binary"]
 
     @pytest.mark.parametrize("kind", ARCHIVES)
     def test_an_archive_gives_the_official_bytes(self, tiny: Tiny, tmp_path: Path, form: str, kind: str) -> None:
-        assert read_copy(tiny.archive(form, kind, tmp_path / f"copy.{kind}")) == tiny.records
+        assert read_copy(tiny.archive(form, kind, tmp_path / f"copy.{kind}")) == tiny.files["binary"]
 
     def test_one_flipped_bit_in_any_file_of_a_folder_is_refused(
         self, tiny: Tiny, tmp_path: Path, cache_root: Path, form: str
@@ -65,7 +65,7 @@ class TestEveryFormat:
             path.write_bytes(damaged)
             try:
                 # What can change unnoticed is a folder's name, a date, padding: no image.
-                assert read_copy(path) == tiny.records
+                assert read_copy(path) == tiny.files["binary"]
             except SepnetError as error:
                 refused += str(path) in str(error) and "\n" not in str(error)
         assert refused > 30
@@ -106,19 +106,19 @@ class TestEveryFormat:
 def test_batches_are_found_below_the_given_folder(tiny: Tiny, tmp_path: Path, place: str) -> None:
     tiny.folder("python", tmp_path / "root" / place)
     (tmp_path / "root" / "cifar-10-python.tar.gz").write_bytes(b"not needed")
-    assert read_copy(tmp_path / "root") == tiny.records
+    assert read_copy(tmp_path / "root") == tiny.files["binary"]
 
 
 def test_an_archive_is_found_in_the_given_folder(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "downloads").mkdir()
     tiny.archive("python", "tar.gz", tmp_path / "downloads" / "cifar-10-python.tar.gz")
-    assert read_copy(tmp_path / "downloads") == tiny.records
+    assert read_copy(tmp_path / "downloads") == tiny.files["binary"]
 
 
 def test_a_whole_set_is_preferred_to_a_part_of_another(tiny: Tiny, tmp_path: Path) -> None:
     (tiny.folder("binary", tmp_path / "copy") / "test_batch.bin").unlink()
     tiny.folder("sheets", tmp_path / "copy" / "sheets")
-    assert read_copy(tmp_path / "copy") == tiny.records
+    assert read_copy(tmp_path / "copy") == tiny.files["binary"]
 
 
 def test_images_and_labels_keep_their_places(tiny: Tiny, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sepnet.data import Dataset, cache, fetch, load, make_sample, sample, verify
+from sepnet.data import Dataset, cache, cifar10, fetch, load, make_sample, sample, verify
 from sepnet.errors import SepnetError
 
 SPLITS = ("train", "test")
@@ -16,7 +16,7 @@ SPLITS = ("train", "test")
 @pytest.fixture(scope="module")
 def full() -> Dataset:
     """The real CIFAR-10, where it has been fetched."""
-    if not cache.intact():
+    if not cache.intact("cifar10", cifar10.checksums()):
         pytest.skip("the full CIFAR-10 is not in the cache: run `sepnet data fetch cifar10`")
     return load("cifar10")
 

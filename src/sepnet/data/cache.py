@@ -1,5 +1,6 @@
 """The cache: one folder for each fetched dataset, whole and verified or not there at all."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -10,12 +11,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from sepnet.data import cifar10
 from sepnet.errors import SepnetError
 from sepnet.files import sync_folder
 from sepnet.notices import notice
-
-REFETCH = f"run `sepnet data fetch {cifar10.NAME}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,49 +36,51 @@ def root() -> Path:
     return Path(chosen).expanduser() if chosen else user_cache_path("sepnet", appauthor=False)
 
 
-def folder() -> Path:
-    """Return where the six ``.bin`` files are kept."""
-    return root() / cifar10.NAME
+def folder(dataset: str) -> Path:
+    """Return where a dataset's files are kept."""
+    return root() / dataset
 
 
-def exists() -> bool:
-    """Whether there is a cache folder, intact or not."""
-    return folder().is_dir()
+def exists(dataset: str) -> bool:
+    """Whether there is a folder of the dataset, intact or not."""
+    return folder(dataset).is_dir()
 
 
-def read() -> dict[str, bytes]:
-    """Return the six batches, each compared with its SHA-256.
+def read(dataset: str, checksums: Mapping[str, str]) -> dict[str, bytes]:
+    """Return a dataset's files by name, each compared with its SHA-256.
+
+    Args:
+        dataset: its name.
+        checksums: the SHA-256 of each file, by name.
 
     Raises:
         SepnetError: a file is missing, cannot be read or has changed.
 
     """
-    return {name: _read_batch(name) for name in cifar10.BATCHES}
+    return {name: _read_file(dataset, name, expected) for name, expected in checksums.items()}
 
 
-def verify() -> list[FileCheck]:
-    """Return one row for each of the six files.
+def verify(dataset: str, checksums: Mapping[str, str]) -> list[FileCheck]:
+    """Return one row for each of a dataset's files.
 
     Raises:
-        SepnetError: there is no cache folder.
+        SepnetError: there is no folder of the dataset.
 
     """
-    if not exists():
-        raise SepnetError(f"{cifar10.NAME} is not in the cache '{folder()}': {REFETCH}")
-    return [
-        FileCheck(file=_path(name), expected=cifar10.SHA256[name], found=_sha256_or_none(_path(name)))
-        for name in cifar10.BATCHES
-    ]
+    if not exists(dataset):
+        raise SepnetError(f"{dataset} is not in the cache '{folder(dataset)}': {_refetch(dataset)}")
+    paths = {folder(dataset) / name: expected for name, expected in checksums.items()}
+    return [FileCheck(file=path, expected=expected, found=_sha256_or_none(path)) for path, expected in paths.items()]
 
 
-def intact() -> bool:
-    """Whether all six files are there and have their checksums."""
-    return exists() and all(row.ok for row in verify())
+def intact(dataset: str, checksums: Mapping[str, str]) -> bool:
+    """Whether all files of a dataset are there and have their checksums."""
+    return exists(dataset) and all(row.ok for row in verify(dataset, checksums))
 
 
 @contextmanager
-def staging() -> Iterator[Path]:
-    """Hold the cache's lock and give an empty folder to work in, on the same disk as the cache.
+def staging(dataset: str) -> Iterator[Path]:
+    """Hold the lock of a dataset's folder and give an empty one to work in, on the same disk.
 
     What a killed process left there is removed on entry, and the folder itself on exit.
 
@@ -88,10 +88,10 @@ def staging() -> Iterator[Path]:
         SepnetError: the cache cannot be written.
 
     """
-    place = root() / f"{cifar10.NAME}.partial"
+    place = root() / f"{dataset}.partial"
     try:
         root().mkdir(parents=True, exist_ok=True)
-        with _lock():
+        with _lock(dataset):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             try:
@@ -105,57 +105,58 @@ def staging() -> Iterator[Path]:
         ) from error
 
 
-def store(records: Mapping[str, bytes], place: Path) -> None:
-    """Put the six batches into the cache in one step, in place of whatever is there.
+def store(dataset: str, contents: Mapping[str, bytes], place: Path) -> None:
+    """Put a dataset's files into the cache in one step, in place of whatever is there.
 
     Args:
-        records: the batches in the official binary layout, already checked.
+        dataset: its name.
+        contents: its files by name, already checked.
         place: the folder given by :func:`staging`.
 
     """
     fresh, stale = place / "fresh", place / "stale"
     fresh.mkdir()
-    for name, record in records.items():
-        _write(fresh / f"{name}.bin", record)
+    for name, content in contents.items():
+        _write(fresh / name, content)
     sync_folder(fresh)
-    if folder().exists():
-        folder().rename(stale)
-    fresh.rename(folder())
+    if folder(dataset).exists():
+        folder(dataset).rename(stale)
+    fresh.rename(folder(dataset))
     sync_folder(root())
 
 
-def _path(name: str) -> Path:
-    return folder() / f"{name}.bin"
+def _refetch(dataset: str) -> str:
+    return f"run `sepnet data fetch {dataset}`"
 
 
-def _read_batch(name: str) -> bytes:
-    path = _path(name)
+def _read_file(dataset: str, name: str, expected: str) -> bytes:
+    path = folder(dataset) / name
     try:
-        record = path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        raise SepnetError(f"'{path}' cannot be read ({error.strerror}): {REFETCH}") from error
-    found = cifar10.sha256_of(record)
-    if found != cifar10.SHA256[name]:
+        raise SepnetError(f"'{path}' cannot be read ({error.strerror}): {_refetch(dataset)}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
         raise SepnetError(
-            f"'{path}' has changed: SHA-256 {found}, expected {cifar10.SHA256[name]}: {REFETCH} to replace it"
+            f"'{path}' has changed: SHA-256 {found}, expected {expected}: {_refetch(dataset)} to replace it"
         )
-    return record
+    return content
 
 
 def _sha256_or_none(path: Path) -> str | None:
     try:
-        return cifar10.sha256_of(path.read_bytes())
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
 
 
 @contextmanager
-def _lock() -> Iterator[None]:
-    lock = FileLock(root() / f"{cifar10.NAME}.lock")
+def _lock(dataset: str) -> Iterator[None]:
+    lock = FileLock(root() / f"{dataset}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        notice(f"another process is fetching {cifar10.NAME}: waiting for it")
+        notice(f"another process is fetching {dataset}: waiting for it")
         lock.acquire()
     try:
         yield

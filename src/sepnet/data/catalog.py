@@ -3,15 +3,15 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sepnet.data import cache, cifar10, folder, sample
 from sepnet.data.cache import FileCheck
-from sepnet.data.containers import read_copy
 from sepnet.data.dataset import Dataset
 from sepnet.data.pictures import Pictures
-from sepnet.data.sources import download
+from sepnet.data.sources import CIFAR10, Origin, download
 from sepnet.errors import SepnetError
 from sepnet.settings import hint
 
@@ -117,23 +117,33 @@ def _entry(name: str) -> DatasetEntry:
     raise SepnetError(f"unknown dataset '{name}': {hint(name, DATASETS, otherwise=otherwise)}")
 
 
-def _load_cifar10(source: Path | None) -> Dataset:
-    if source is not None or not cache.exists():
-        _fetch_cifar10(source)
-    return cifar10.to_dataset(cache.read())
+def cached(description: str, origin: Origin) -> DatasetEntry:
+    """Return the entry of a dataset whose files are kept in the cache."""
+    return DatasetEntry(
+        description=description,
+        load=partial(_load_cached, origin),
+        fetch=partial(_fetch_cached, origin),
+        verify=lambda: cache.verify(origin.name, origin.checksums()),
+    )
 
 
-def _fetch_cifar10(source: Path | None) -> Fetched:
-    copy = None if source is None else read_copy(source)
-    origin = "the cache" if copy is None else f"'{source}'"
-    if not cache.intact():
-        with cache.staging() as place:
+def _load_cached(origin: Origin, source: Path | None) -> Dataset:
+    if source is not None or not cache.exists(origin.name):
+        _fetch_cached(origin, source)
+    return origin.to_dataset(cache.read(origin.name, origin.checksums()))
+
+
+def _fetch_cached(origin: Origin, source: Path | None) -> Fetched:
+    copy = None if source is None else origin.read_copy(source)
+    title = "the cache" if copy is None else f"'{source}'"
+    if not cache.intact(origin.name, origin.checksums()):
+        with cache.staging(origin.name) as place:
             # Another process may have filled the cache while this one waited for the lock.
-            if not cache.intact():
+            if not cache.intact(origin.name, origin.checksums()):
                 if copy is None:
-                    copy, origin = download(place)
-                cache.store(copy, place)
-    return Fetched(folder=cache.folder(), source=origin)
+                    copy, title = download(origin, place)
+                cache.store(origin.name, copy, place)
+    return Fetched(folder=cache.folder(origin.name), source=title)
 
 
 def _load_sample(source: Path | None) -> Dataset:
@@ -152,12 +162,7 @@ def _refuse_source(source: Path | None) -> None:
 
 
 DATASETS = {
-    cifar10.NAME: DatasetEntry(
-        description="60,000 images of 10 classes, 32×32, from a verified cache",
-        load=_load_cifar10,
-        fetch=_fetch_cifar10,
-        verify=cache.verify,
-    ),
+    cifar10.NAME: cached("60,000 images of 10 classes, 32×32, from a verified cache", CIFAR10),
     sample.NAME: DatasetEntry(
         description="2,500 images of CIFAR-10, embedded in sepnet",
         load=_load_sample,

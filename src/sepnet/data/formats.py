@@ -37,8 +37,8 @@ class Format:
     convert: Callable[[Mapping[str, bytes], str], dict[str, tuple[str, bytes]]]
 
 
-def to_records(found: Format, contents: Mapping[str, bytes], place: str) -> dict[str, bytes]:
-    """Return the six batches in the official binary layout, each matching its published SHA-256.
+def to_binary(found: Format, contents: Mapping[str, bytes], place: str) -> dict[str, bytes]:
+    """Return the six files of the binary version by name, each matching its published SHA-256.
 
     Raises:
         SepnetError: a file is missing, is not what its name says, or holds other images or labels.
@@ -47,15 +47,16 @@ def to_records(found: Format, contents: Mapping[str, bytes], place: str) -> dict
     for name in found.files:
         if name not in contents:
             raise SepnetError(f"{place}: '{name}' is missing: expected all {len(found.files)} files of {found.title}")
-    records = {}
-    for name, (file, record) in found.convert(contents, place).items():
-        cifar10.check(name, record, origin=f"{place}: {file}")
-        records[name] = record
-    return records
+    files = {}
+    for batch, (file, record) in found.convert(contents, place).items():
+        cifar10.check(batch, record, origin=f"{place}: {file}")
+        files[cifar10.file_of(batch)] = record
+    return files
 
 
 def _from_binary(contents: Mapping[str, bytes], _place: str) -> dict[str, tuple[str, bytes]]:
-    return {name: (f"'{name}.bin'", contents[f"{name}.bin"]) for name in cifar10.BATCHES}
+    files = {batch: cifar10.file_of(batch) for batch in cifar10.BATCHES}
+    return {batch: (f"'{file}'", contents[file]) for batch, file in files.items()}
 
 
 def _from_pickles(contents: Mapping[str, bytes], place: str) -> dict[str, tuple[str, bytes]]:
@@ -138,7 +139,7 @@ def _inspect(content: bytes) -> tuple[tuple[int, int], str]:
 FORMATS = (
     Format(
         title="CIFAR-10's binary version",
-        files=tuple(f"{name}.bin" for name in cifar10.BATCHES),
+        files=tuple(map(cifar10.file_of, cifar10.BATCHES)),
         convert=_from_binary,
     ),
     Format(title="CIFAR-10's Python version", files=cifar10.BATCHES, convert=_from_pickles),
