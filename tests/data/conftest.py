@@ -143,8 +143,8 @@ def tiny(cache_root: Path, offline: None, monkeypatch: pytest.MonkeyPatch) -> Ti
 
 
 @pytest.fixture
-def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], str]]:
-    """A function that serves bytes as the official archive and returns its address."""
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder that is served, and its address."""
     place = tmp_path / "served"
     place.mkdir()
 
@@ -156,16 +156,23 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
 
-    def publish(content: bytes) -> str:
-        (place / "archive.tar.gz").write_bytes(content)
-        url = f"http://127.0.0.1:{server.server_address[1]}/archive.tar.gz"
-        monkeypatch.setattr(cifar10, "ARCHIVE_URL", url)
-        return url
-
-    yield publish
+    yield place, f"http://127.0.0.1:{server.server_address[1]}/"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def serve(site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], str]:
+    """A function that serves bytes as CIFAR-10's official archive and returns its address."""
+    place, address = site
+
+    def publish(content: bytes) -> str:
+        (place / "archive.tar.gz").write_bytes(content)
+        monkeypatch.setattr(cifar10, "ARCHIVE_URL", f"{address}archive.tar.gz")
+        return f"{address}archive.tar.gz"
+
+    return publish
 
 
 @pytest.fixture

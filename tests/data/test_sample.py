@@ -127,7 +127,7 @@ class TestDamage:
     [
         ("cifar-10", "did you mean 'cifar10'?"),
         ("sampel", "did you mean 'sample'?"),
-        ("x", "expected one of cifar10, sample"),
+        ("x", "expected one of cifar10, cifar100, fashion-mnist, sample"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(name: str, hint: str) -> None:

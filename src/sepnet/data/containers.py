@@ -62,7 +62,7 @@ def read_copy(path: Path) -> dict[str, bytes]:
 
 
 def _read_folder(path: Path) -> dict[str, bytes]:
-    folders = list(_folders(path, DEPTH))
+    folders = list(folders_of(path))
     best = max(folders, key=lambda folder: _completeness(_file_names(folder)))
     found = _recognise(_file_names(best))
     if found is not None:
@@ -73,12 +73,13 @@ def _read_folder(path: Path) -> dict[str, bytes]:
     raise SepnetError(f"'{path}' contains no file of CIFAR-10: expected {EXPECTED}")
 
 
-def _folders(path: Path, depth: int) -> Iterator[Path]:
+def folders_of(path: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """Yield a folder and those below it that can be read, ``depth`` levels deep."""
     yield path
     if depth:
         for child in sorted(path.iterdir()):
             if child.is_dir() and os.access(child, os.R_OK | os.X_OK):
-                yield from _folders(child, depth - 1)
+                yield from folders_of(child, depth - 1)
 
 
 def _file_names(folder: Path) -> frozenset[str]:
