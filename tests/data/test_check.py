@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
+from rich.cells import cell_len
 
 import sepnet
 from sepnet import data as datasets
 from sepnet.cli.app import run
 from sepnet.data.checking import Items, as_items, suspicious_labels
+from sepnet.data.dataset import Dataset, Split
 from sepnet.data.duplicates import near_pairs, perceptual_hashes
+from sepnet.report.labels import can_draw
+from sepnet.report.mosaic import _cut
 from tests.cli_support import run_json
 from tests.data.picture_support import fill, picture, split_folder
 
@@ -151,6 +157,26 @@ def test_pictures_are_written_beside_the_findings_and_nothing_else_is_replaced(
     with pytest.raises(sepnet.SepnetError, match=r"mine\.txt"):
         sepnet.check_data(tmp_path / "pets", out=out)
     assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_thousands_of_copies_are_told_in_a_few_words(tmp_path: Path) -> None:
+    same = Split(images=torch.zeros(2000, 1, 8, 8, dtype=torch.uint8), labels=torch.arange(2000) % 2)
+    report = sepnet.check_data(Dataset(name="same", classes=("a", "b"), train=same, test=same), out=tmp_path / "out")
+    text = repr(report)
+    assert "train[7] and 3,992 more: train a; train b; " in text
+    assert max(map(len, text.splitlines())) < 400
+    (case,) = report.to_dict()["findings"][0]["cases"]
+    assert len(case["files"]) == 4000
+    assert (tmp_path / "out" / "duplicates-across-splits.png").is_file()
+
+
+@given(text=st.text(alphabet="ab …é日本", max_size=30), longest=st.integers(2, 12), tail=st.booleans())
+def test_a_text_in_a_picture_is_cut_to_the_most_that_fits(text: str, longest: int, tail: bool) -> None:
+    shown = _cut(text, longest, tail=tail)
+    text = text if can_draw(text) else ascii(text)[1:-1]
+    fitting = [text[len(text) - kept :] if tail else text[:kept] for kept in range(len(text) + 1)]
+    most = max((part for part in fitting if cell_len(part) < longest), key=len)
+    assert shown == (text if cell_len(text) <= longest else f"…{most}" if tail else f"{most}…")
 
 
 def test_a_catalogued_data_set_is_checked_by_a_run_too(tmp_path: Path) -> None:

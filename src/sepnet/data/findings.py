@@ -1,6 +1,6 @@
 """What is found in a dataset, in words and as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +8,10 @@ from sepnet.notices import printable
 
 SHOWN = 3
 """Cases of a finding in text; JSON has all."""
+FILES = 8
+"""Files of a case in text,"""
+DETAIL = 200
+"""and characters of what there is to say of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +83,19 @@ def to_text(report: DataReport) -> str:
         lines += ["", f"{'PROBLEM' if finding.problem else 'note'}: {finding.summary}"]
         for case in finding.cases[:SHOWN]:
             lines.append(
-                f"  {printable(', '.join(case.files))}" + (f": {printable(case.detail)}" if case.detail else "")
+                f"  {printable(_listed(case.files))}" + (f": {_shortened(case.detail)}" if case.detail else "")
             )
         if len(finding.cases) > SHOWN:
             lines.append(f"  and {len(finding.cases) - SHOWN:,} more (all: --format json)")
     if not report.findings:
         lines += ["", "nothing found"]
     return "\n".join(lines)
+
+
+def _listed(files: Sequence[str]) -> str:
+    more = f" and {len(files) - FILES:,} more" if len(files) > FILES else ""
+    return ", ".join(files[:FILES]) + more
+
+
+def _shortened(detail: str) -> str:
+    return printable(detail if len(detail) <= DETAIL else f"{detail[: DETAIL - 1]}…")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, takewhile
 
 import numpy as np
 import torch
@@ -150,10 +151,12 @@ def _at_most(pixels: np.ndarray, high: int, wide: int) -> np.ndarray:
 def _cut(text: str, longest: int, *, tail: bool = False) -> str:
     """Return the beginning or the end of a text, in at most so many columns, as characters the fonts have."""
     text = text if can_draw(text) else ascii(text)[1:-1]
-    whole = text
-    while cell_len(text) > longest - (text != whole):
-        text = text[1:] if tail else text[:-1]
-    return text if text == whole else f"…{text}" if tail else f"{text}…"
+    if cell_len(text) <= longest:
+        return text
+    # A case of thousands of images has a text of as many names: only what is kept of it is measured.
+    columns = accumulate(cell_len(character) for character in (reversed(text) if tail else text))
+    kept = sum(1 for _ in takewhile(lambda column: column < longest, columns))
+    return f"…{text[len(text) - kept :]}" if tail else f"{text[:kept]}…"
 
 
 def pictures_of(findings: Sequence[Finding]) -> dict[str, Finding]:
