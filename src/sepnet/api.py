@@ -464,11 +464,12 @@ def export_run(
       ``keras.models.load_model(file).evaluate(pixels, labels)`` gives its accuracy;
     - ``onnx``: the float network for ``(N, C, H, W)``, checked in ONNX Runtime;
     - ``onnx-int8``: the same in int8 (QDQ), calibrated on training images of the run's data;
+    - ``tflite``: that int8 network for ``(N, H, W, C)``, for TensorFlow Lite, also on microcontrollers;
     - ``c``: C99 source, and a header beside it, of the same int8 network for microcontrollers.
 
     Args:
         run: as for :func:`load`.
-        format: ``keras``, ``onnx``, ``onnx-int8`` or ``c``.
+        format: ``keras``, ``onnx``, ``onnx-int8``, ``tflite`` or ``c``.
         out: the file; when absent, it is named after the network, in the run's folder, or here where the weights come
             with sepnet.
         network: as for :func:`load`.
@@ -501,7 +502,7 @@ def score_exports(
 
     Args:
         run: as for :func:`load`.
-        formats: of ``onnx``, ``onnx-int8`` and ``c``.
+        formats: of ``onnx``, ``onnx-int8``, ``tflite`` and ``c``.
         network: as for :func:`load`.
         trust: as for :func:`load`.
 

@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sepnet.networks.layers import PadChannels, SeparableConv2d
+from sepnet.networks.layers import Residual as ResidualWithShortcut
+
 CHANNELS = 2
 
 
@@ -149,3 +152,22 @@ def classifiers(draw: Any) -> nn.Sequential:
     )
     spelling = draw(st.sampled_from(["mean", "adaptive", "whole window"]))
     return nn.Sequential(*draw(st.lists(unpadded, min_size=1, max_size=3)), Head(spelling))
+
+
+@st.composite
+def residual_classifiers(draw: Any) -> nn.Module:
+    """Return separable residual blocks, some with a pooled and padded shortcut, then a head on flattened values."""
+    channels, blocks = CHANNELS, []
+    for _ in range(draw(st.integers(1, 3))):
+        wider, stride = channels + draw(st.integers(0, 2)), draw(st.integers(1, 2))
+        size = draw(st.sampled_from([1, 3, 5]))
+        main = nn.Sequential(
+            SeparableConv2d(channels, wider, size, stride=stride, bias=draw(st.booleans())),
+            nn.BatchNorm2d(wider),
+            draw(st.sampled_from([nn.ReLU(inplace=True), nn.SiLU(), nn.Hardswish()])),
+        )
+        pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+        blocks += [ResidualWithShortcut(main, nn.Sequential(pool, PadChannels(wider))), nn.ReLU()]
+        channels = wider
+    head = draw(st.lists(st.sampled_from([nn.ReLU(), nn.Dropout(0.3), nn.LazyBatchNorm1d()]), max_size=3))
+    return nn.Sequential(*blocks, nn.Flatten(), *head, nn.LazyLinear(4))

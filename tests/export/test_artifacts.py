@@ -7,12 +7,15 @@ import pytest
 import sepnet
 from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
+from sepnet.export.artifacts import SUFFIXES
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
 from tests.cli_support import Captured, prepare
 
 pytest.importorskip("onnxscript", reason="sepnet[onnx] is not installed")
-FORMATS = ("onnx", "onnx-int8", "c")
+pytest.importorskip("tflite", reason="sepnet[tflite] is not installed")
+pytest.importorskip("ai_edge_litert", reason="sepnet[tflite] is not installed")
+FORMATS = ("onnx", "onnx-int8", "tflite", "c")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def test_every_format_answers_as_the_run(trained: Run) -> None:
     scores = {one.format: one for one in sepnet.score_exports(trained, FORMATS)}
     assert scores["onnx"].agreement == 1
     assert scores["onnx"].accuracy == pytest.approx(trained.history[-1].val_accuracy)
-    for name in ("onnx-int8", "c"):
+    for name in ("onnx-int8", "tflite", "c"):
         assert scores[name].agreement > 0.95
         assert scores[name].accuracy == pytest.approx(trained.history[-1].val_accuracy, abs=0.02)
     assert scores["c"].arena_bytes == scores["onnx-int8"].arena_bytes
@@ -51,7 +54,7 @@ def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captur
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) -> None:
-    file = tmp_path / f"mine.{'c' if form == 'c' else 'onnx'}"
+    file = tmp_path / f"mine{SUFFIXES[form]}"
     file.write_text("int main(void) { return 0; }")
     with pytest.raises(SepnetError, match=r"is not sepnet's: move it away"):
         sepnet.export_run(trained, form, file)
@@ -62,10 +65,11 @@ def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) 
     ("form", "name", "words"),
     [
         ("onnx", "mine.c", "does not end in .onnx"),
+        ("tflite", "mine.lite", "does not end in .tflite"),
         ("c", "mine.onnx", "does not end in .c"),
         ("c", "my-net.c", "use letters, digits and _, as my_net.c"),
         ("c", "none/mine.c", "does not exist: make it"),
-        ("tflight", "mine.c", "unknown format 'tflight': expected keras, onnx, onnx-int8, c"),
+        ("tflight", "mine.c", "unknown format 'tflight': expected keras, onnx, onnx-int8, tflite, c"),
     ],
 )
 def test_a_mistake_is_one_line(trained: Run, form: str, name: str, words: str, tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """Random networks: each is written so that Keras gives the same, or refused in one line."""
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sepnet.networks.layers import PadChannels, Residual, SeparableConv2d
-from tests.anatomy.random_networks import CHANNELS, classifiers, features
+from tests.anatomy.random_networks import CHANNELS, classifiers, features, residual_classifiers
 
 from .support import assert_same, randomize, refusal
 
@@ -25,25 +22,6 @@ REFUSALS = (
 )
 IMAGES = st.tuples(st.just(CHANNELS), st.integers(16, 33), st.integers(16, 33))
 few = settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-
-
-@st.composite
-def residual_classifiers(draw: Any) -> nn.Module:
-    """Return separable residual blocks, some with a pooled and padded shortcut, then a head on flattened values."""
-    channels, layers = CHANNELS, []
-    for _ in range(draw(st.integers(1, 3))):
-        wider, stride = channels + draw(st.integers(0, 2)), draw(st.integers(1, 2))
-        size = draw(st.sampled_from([1, 3, 5]))
-        main = nn.Sequential(
-            SeparableConv2d(channels, wider, size, stride=stride, bias=draw(st.booleans())),
-            nn.BatchNorm2d(wider),
-            draw(st.sampled_from([nn.ReLU(inplace=True), nn.SiLU(), nn.Hardswish()])),
-        )
-        pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
-        layers += [Residual(main, nn.Sequential(pool, PadChannels(wider))), nn.ReLU()]
-        channels = wider
-    head = draw(st.lists(st.sampled_from([nn.ReLU(), nn.Dropout(0.3), nn.LazyBatchNorm1d()]), max_size=3))
-    return nn.Sequential(*layers, nn.Flatten(), *head, nn.LazyLinear(4))
 
 
 def same_or_refused(model: nn.Module, image_shape: tuple[int, int, int]) -> None:

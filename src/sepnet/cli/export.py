@@ -18,6 +18,7 @@ class ExportFormat(StrEnum):
     keras = "keras"
     onnx = "onnx"
     onnx_int8 = "onnx-int8"
+    tflite = "tflite"
     c = "c"
 
 
@@ -25,6 +26,7 @@ TAKES = {
     "keras": "a Keras model of pixels 0 to 255, images (N, height, width, channels), to a score for each class",
     "onnx": "an ONNX model of pixels 0 to 255, images (N, channels, height, width), to a score for each class",
     "onnx-int8": "an int8 ONNX model of pixels 0 to 255, images (N, channels, height, width), to class scores",
+    "tflite": "an int8 TensorFlow Lite model of pixels 0 to 255, images (N, height, width, channels), to class scores",
     "c": "int8 C99 source, its header beside it: pixels 0 to 255, (height, width, channels), to a score for each class",
 }
 
@@ -49,12 +51,13 @@ def command(
     ] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write a trained network for Keras, ONNX or a microcontroller, weights and all; print the file's path.
+    """Write a trained network for Keras, ONNX, TensorFlow Lite or a microcontroller; print the file's path.
 
-    Every format takes raw pixels, 0 to 255: the run's mean and deviation are inside. onnx-int8 and c are one int8
-    network, calibrated on training images of the run's data; c needs no library, no allocation and no floating point.
-    An existing file is replaced only if sepnet wrote it. keras computes in fp32, so its accuracy is that of
-    `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]' or 'sepnet[onnx]'; c needs neither.
+    Weights, mean and deviation are inside: every format takes raw pixels, 0 to 255. onnx-int8, tflite and c are one
+    int8 network, calibrated on training images of the run's data; c needs no library, no allocation and no floating
+    point. An existing file is replaced only if sepnet wrote it. keras computes in fp32, so its accuracy is that of
+    `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]', 'sepnet[onnx]' or 'sepnet[tflite]'; c needs
+    none.
     """
     from sepnet import api
     from sepnet.export.artifacts import score_table

@@ -1,6 +1,6 @@
 """What is written for a device or another runtime, beside Keras: the files, and how each answers.
 
-``onnx`` is the float network; ``onnx-int8`` and ``c`` are of one int8 plan.
+``onnx`` is the float network; ``onnx-int8``, ``tflite`` and ``c`` are of one int8 plan.
 """
 
 import shutil
@@ -21,11 +21,13 @@ from sepnet.export.int8.quantization import quantize
 from sepnet.export.int8.schedule import schedule
 from sepnet.export.onnx import file as onnx_file
 from sepnet.export.onnx.qdq import onnx_int8_bytes
+from sepnet.export.tflite import file as tflite_file
+from sepnet.export.tflite.operators import write_tflite
 from sepnet.files import write_atomically
 from sepnet.notices import notice
 
-SUFFIXES = {"onnx": ".onnx", "onnx-int8": ".onnx", "c": ".c"}
-ENDINGS = {"onnx": ".onnx", "onnx-int8": "-int8.onnx", "c": ".c"}
+SUFFIXES = {"onnx": ".onnx", "onnx-int8": ".onnx", "tflite": ".tflite", "c": ".c"}
+ENDINGS = {"onnx": ".onnx", "onnx-int8": "-int8.onnx", "tflite": ".tflite", "c": ".c"}
 """How a file is named after its network, unless the user names it."""
 TIMED = 20
 """Images by which a latency is measured, one at a time."""
@@ -117,6 +119,10 @@ class Exporter:
                 self.model, self.image_shape, name=self.name, classes=self.classes, mean=self.mean, std=self.std
             )
             return Artifact(format=format, files={".onnx": content}, answer=_onnx(content))
+        if format == "tflite":
+            made = write_tflite(self.plan)
+            answer = _tflite(made.content)
+            return Artifact(format=format, files={".tflite": made.content}, answer=answer, arena_bytes=made.arena_bytes)
         content = onnx_int8_bytes(self.plan)
         return Artifact(format=format, files={".onnx": content}, answer=_onnx(content), arena_bytes=self._arena())
 
@@ -147,8 +153,18 @@ def _onnx(content: bytes) -> Answer:
     return answer
 
 
+def _tflite(content: bytes) -> Answer:
+    def answer(images: Tensor) -> tuple[Tensor, float]:
+        interpreter = tflite_file.open_interpreter(content)
+        return tflite_file.scores(interpreter, images), tflite_file.seconds(interpreter, images[:TIMED])
+
+    return answer
+
+
 def _is_ours(path: Path) -> bool:
     content = path.read_bytes()
+    if path.suffix == ".tflite":
+        return tflite_file.is_ours(content)
     return onnx_file.is_ours(content) if path.suffix == ".onnx" else MARK.encode() in content.partition(b"\n")[0]
 
 

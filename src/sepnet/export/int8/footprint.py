@@ -14,7 +14,7 @@ from sepnet.rules import Footprint
 def footprint(model: nn.Module, image_shape: Sequence[int], *, name: str = "network") -> Footprint:
     """Return the bytes of constants and of the arena of a network, trained or not, for images ``(C, H, W)``.
 
-    They are those of every int8 export of it, whatever its weights.
+    They are those of its C, whatever its weights; TensorFlow Lite's RAM is another, since it fuses nothing.
 
     Raises:
         SepnetError: it cannot be read, or int8 arithmetic is not known for one of its operators.

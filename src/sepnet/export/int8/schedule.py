@@ -4,6 +4,7 @@ A depthwise convolution, the pointwise one after it, and the functions and sum a
 only the last of them needs memory for an image. Fusing changes no answer.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sepnet.export.int8.plan import Convolve, Normalize, Operator, Plan, Sum, Table, View
@@ -51,7 +52,9 @@ class Schedule:
 
 
 @dataclass(eq=False)
-class _Buffer:
+class Buffer:
+    """Bytes that are alive from the step ``first`` to ``last``, and their place in an arena."""
+
     size: int
     first: int
     last: int
@@ -62,8 +65,9 @@ def schedule(plan: Plan) -> Schedule:
     """Return the steps of a plan, and the arena in which they run."""
     steps = fuse(plan)
     holders = _lifetimes(plan, steps)
-    scratch = [_Buffer(_aligned(step.scratch), place, place) for place, step in enumerate(steps)]
-    placed = _place([*{id(buffer): buffer for buffer in holders.values()}.values(), *scratch])
+    scratch = [Buffer(_aligned(step.scratch), place, place) for place, step in enumerate(steps)]
+    buffers = [*{id(buffer): buffer for buffer in holders.values()}.values(), *scratch]
+    placed = place(sorted(buffers, key=lambda one: one.first))
     alive = [sum(one.size for one in placed if one.first <= place <= one.last) for place in range(len(steps))]
     return Schedule(
         plan=plan,
@@ -121,11 +125,11 @@ def _scratch(step: Step) -> int:
     return _aligned(between) + (step.operators[-1].shape[2] if step.addend is not None else 0)
 
 
-def _lifetimes(plan: Plan, steps: list[Step]) -> dict[int, _Buffer]:
+def _lifetimes(plan: Plan, steps: list[Step]) -> dict[int, Buffer]:
     """Return the buffer of each value between steps; one whose input nobody else needs later takes its place."""
     last_read = {value: place for place, step in enumerate(steps) for value in step.reads}
     last_read[steps[-1].output] = len(steps)
-    holders = {0: _Buffer(_aligned(plan.size(0)), 0, last_read[0])}
+    holders = {0: Buffer(_aligned(plan.size(0)), 0, last_read[0])}
     for place, step in enumerate(steps):
         end = max(last_read.get(step.output, place), place)
         inherited = _inherited(step)
@@ -134,7 +138,7 @@ def _lifetimes(plan: Plan, steps: list[Step]) -> dict[int, _Buffer]:
             holder.last = max(holder.last, end)
             holders[step.output] = holder
         else:
-            holders[step.output] = _Buffer(_aligned(plan.size(step.output)), place, end)
+            holders[step.output] = Buffer(_aligned(plan.size(step.output)), place, end)
     return holders
 
 
@@ -147,10 +151,13 @@ def _inherited(step: Step) -> int | None:
     return first.inputs[0] if isinstance(first, Normalize | Table | Sum | View) else None
 
 
-def _place(buffers: list[_Buffer]) -> list[_Buffer]:
-    """Give each buffer its offset, the largest first, each as low as those alive with it let it."""
-    placed: list[_Buffer] = []
-    for buffer in sorted(buffers, key=lambda one: (-one.size, one.first)):
+def place(buffers: Iterable[Buffer]) -> list[Buffer]:
+    """Give each buffer its offset, the largest first, each as low as those alive with it let it.
+
+    Equal ones stay in the order in which they are given. Returns them as they were placed.
+    """
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda one: -one.size):
         others = [one for one in placed if one.first <= buffer.last and buffer.first <= one.last]
         for other in sorted(others, key=lambda one: one.offset):
             if buffer.offset + buffer.size <= other.offset:

@@ -1,0 +1,1 @@
+"""The int8 plan as a TensorFlow Lite file."""
