@@ -18,6 +18,7 @@ ROWS = read_rows()
 NETWORKS = sorted({row.network for row in ROWS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_keeps_the_rules_of_the_strict_reading(name: str) -> None:
     model = build(f"{ROOT / 'ablation/networks.py'}:{name}")
@@ -60,6 +61,7 @@ def test_the_ledger_is_of_the_rows() -> None:
         assert outcome.epochs == len(outcome.history) == recipe.epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({row.network for row in ROWS if (row.name, row.seeds[0]) in read_ledger()}))
 def test_the_ledgers_sizes_are_those_of_the_networks(name: str) -> None:
     anatomy = sepnet.summary(build(f"{ROOT / 'ablation/networks.py'}:{name}"))
@@ -77,6 +79,7 @@ def _line(row: Row) -> str:
     return next(line for line in table.as_markdown([row]).splitlines() if line.startswith(f"| {row.name} "))
 
 
+@pytest.mark.slow
 def test_missing_rows_are_trained_and_entered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +100,7 @@ def test_missing_rows_are_trained_and_entered(
     assert f" {mean:.2f} ± " in line
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LEDGER", tmp_path / "ledger.jsonl")
     monkeypatch.setattr(race, "RUNS", tmp_path / "runs")

@@ -36,6 +36,7 @@ def _without_tensorflow(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path}
 
 
+@pytest.mark.slow
 def test_a_race_from_end_to_end(tmp_path: Path) -> None:
     prepare(tmp_path)
     network = f"{tmp_path / 'net.py'}:small"
@@ -108,6 +109,7 @@ def test_stock_pytorch_takes_whole_steps_and_epochs() -> None:
         assert engine.commands["epoch"]()[0] == 40, "the smaller batch at the end included"
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_is_named() -> None:
     job = {**jobs_for("base", ["pytorch"], **SETTINGS)["pytorch"], "network": "no-such-network"}
     with (
@@ -187,6 +189,7 @@ def test_depthwise_has_a_row_for_each_engine_and_pass(
     assert capsys.readouterr().out == (tmp_path / "depthwise.md").read_text()
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_limits_count_the_work_that_anatomy_counts(tmp_path: Path) -> None:
     code = "from benchmarks import limits; limits.PRODUCTS, limits.COPY_MIB = (64,), 1; limits.main()"
@@ -206,6 +209,7 @@ def test_limits_count_the_work_that_anatomy_counts(tmp_path: Path) -> None:
     assert done.stdout == (tmp_path / "limits-champion.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_wide_network_of_width_32_is_of_its_weight_class() -> None:
     counts = [sepnet.summary(build()).parameters for build in (wide.width_16, wide.width_32, wide.width_64)]
     assert counts[1] == 93_637

@@ -16,7 +16,7 @@ from sepnet.backend import build
 
 ROOT = Path(__file__).parent.parent
 COMPILES = sys.platform == "linux" and platform.machine() == "x86_64"
-pytestmark = pytest.mark.skipif(not COMPILES, reason="kernels are for Linux on x86-64")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not COMPILES, reason="kernels are for Linux on x86-64")]
 
 # In place of a compiler: its last argument is the library to write, the third last the marked source.
 COPIES = 'for out; do before=$third; third=$second; second=$out; done; cat "$before" > "$out"'

@@ -100,6 +100,7 @@ def test_summary_for_reading(form: str, capsys: Captured) -> None:
         assert len({row.count("|") for row in rows}) == 1
 
 
+@pytest.mark.slow
 def test_a_summary_whose_reader_has_gone() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "sepnet", "summary", "base"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -237,6 +238,7 @@ def test_a_mistake_is_one_line_and_exit_2(folder: Path, arguments: str, message:
     assert message in captured.err
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_process_of_its_own() -> None:
     done = _process("summary", "bse")
     assert (done.returncode, done.stdout) == (2, "")

@@ -24,6 +24,7 @@ OPTIONS = "--epochs 1 --base-recipe quick.toml --recipe quick.toml --precision f
 COMPARE = f"compare net.py:small net.py:larger {OPTIONS} --no-report"
 
 
+@pytest.mark.slow
 def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
     assert run([*COMPARE.split(), "--format", "json"]) == 0
     captured = capsys.readouterr()
@@ -55,6 +56,7 @@ def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
     assert "rules (assignment): net.py:larger breaks them" in text
 
 
+@pytest.mark.slow
 def test_compare_over_seeds(capsys: Captured) -> None:
     compared = run_json(f"{COMPARE} --seeds 2", capsys)
     assert compared["base"]["seeds"] == compared["challenger"]["seeds"] == [0, 1]
@@ -63,6 +65,7 @@ def test_compare_over_seeds(capsys: Captured) -> None:
     assert statistics["low"] <= statistics["difference"] <= statistics["high"]
 
 
+@pytest.mark.slow
 def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
     capsys.readouterr()
@@ -70,6 +73,7 @@ def test_compare_takes_up_a_run_that_train_made(capsys: Captured) -> None:
     assert "reusing the finished run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
     (folder / "runs/small-sample/manifest.json").unlink()
@@ -79,6 +83,7 @@ def test_compare_refuses_an_unfinished_run_before_it_trains(folder: Path, capsys
     assert not (folder / "other").exists()
 
 
+@pytest.mark.slow
 def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
     capsys.readouterr()
@@ -87,6 +92,7 @@ def test_compare_refuses_a_run_for_several_seeds_before_it_trains(folder: Path, 
     assert not (folder / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_takes_no_verdict_with_it(
     folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +110,7 @@ def test_a_report_that_fails_takes_no_verdict_with_it(
     assert json.loads(captured.err.splitlines()[-1]) == error
 
 
+@pytest.mark.slow
 def test_fail_unless_better_is_by_the_statistics(capsys: Captured) -> None:
     assert run([*TRAIN.split(), "--name", "good"]) == 0
     assert run([*TRAIN.split(), "--name", "bad", "--lr", "1e-9"]) == 0
@@ -113,6 +120,7 @@ def test_fail_unless_better_is_by_the_statistics(capsys: Captured) -> None:
     assert run([*compare, "runs/good", "runs/good"]) == 1
 
 
+@pytest.mark.slow
 def test_compare_sets_fields_of_both_recipes(folder: Path, capsys: Captured) -> None:
     fields = "--set epochs=1 --set label_smoothing=0.1 --lr 0.01 --batch-size 250"
     compared = run_json(f"compare net.py:small net.py:larger --precision fp32 --no-report {fields}", capsys)

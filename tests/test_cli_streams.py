@@ -50,6 +50,7 @@ def test_an_error_that_cannot_be_written_keeps_its_exit_code() -> None:
     assert _shell(f"{SEPNET} --nonsense 2>&-").returncode == 2
 
 
+@pytest.mark.slow
 @posix
 def test_a_message_on_an_ascii_stream() -> None:
     done = _shell(f"{SEPNET} summary ±×é", PYTHONIOENCODING="ascii")

@@ -23,6 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> None:
     first = run_json(TRAIN, capsys)
     assert (first["epochs"], first["validation"]) == (1, "test")
@@ -42,12 +43,14 @@ def test_train_then_resume_with_more_epochs(folder: Path, capsys: Captured) -> N
     assert "has 2 epochs, --epochs is 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_any_field_of_the_recipe_can_be_set(capsys: Captured) -> None:
     made = run_json(f"{TRAIN} --set label_smoothing=0.2 --set flip=random", capsys)
     recipe = tomllib.loads((Path(made["run"]) / "config.toml").read_text())["recipe"]
     assert (recipe["label_smoothing"], recipe["flip"], recipe["epochs"]) == (0.2, "random", 1)
 
 
+@pytest.mark.slow
 def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:
     assert run(TRAIN.split()) == 0
     captured = capsys.readouterr()
@@ -58,16 +61,19 @@ def test_train_says_its_progress_on_standard_error(capsys: Captured) -> None:
     assert any(line.startswith("4/4 - ") and " - val_accuracy: " in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_taken_name_gets_a_number(capsys: Captured) -> None:
     names = [run_json(f"{TRAIN} --name mine --out kept", capsys)["run"] for _ in range(2)]
     assert [Path(name).as_posix() for name in names] == ["kept/mine", "kept/mine-2"]
 
 
+@pytest.mark.slow
 def test_a_held_out_score_is_called_that(capsys: Captured) -> None:
     assert run([*TRAIN.split(), "--validation", "holdout"]) == 0
     assert "held-out accuracy " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -87,6 +93,7 @@ def test_resuming_something_else_is_a_mistake(folder: Path, change: str, message
     assert message in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_leaves_quietly(folder: Path, signum: signal.Signals, code: int) -> None:

@@ -47,6 +47,7 @@ def test_commands_are_understood(page: Path) -> None:
         group.make_context(" ".join(names), arguments)  # raises if an option or value is not one
 
 
+@pytest.mark.slow
 def test_the_readme_s_python_runs(tmp_path: Path) -> None:
     verbs, network = blocks(ROOT / "README.md", "python")
     (tmp_path / "mine.py").write_text(network)
@@ -69,6 +70,7 @@ class Resources(HTMLParser):
         self.found += [loaded] if loaded else []
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_broken_link_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)  # strict: a broken link fails it

@@ -20,6 +20,7 @@ def _anew() -> Iterator[None]:
     native._find.cache_clear()
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_the_kernels_are_tried_against_pytorch(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

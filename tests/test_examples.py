@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 
 from sepnet.cli.app import run
 from sepnet.report import kernel
@@ -12,6 +13,7 @@ from sepnet.report import kernel
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path) -> None:
     """With a run in the base's place, which would train for longer than all the rest."""
     notebook = nbformat.read(EXAMPLES / "assignment.ipynb", as_version=4)
@@ -28,6 +30,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     assert len(eval(shown["columns"][0]["text/plain"])) == 1
 
 
+@pytest.mark.slow
 def test_one_s_own_network_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "own_network.py"), "1"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)

@@ -68,6 +68,7 @@ def test_rules_show_what_is_kept_and_what_is_broken() -> None:
         assert all(["", f"– {broken.layer}", broken.reason] in shown.rows for broken in result.violations)
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_figures_and_its_curve(run: sepnet.Run) -> None:
     text = run._repr_html_()
     shown = dict(Cells(text).rows)

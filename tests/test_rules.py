@@ -62,6 +62,7 @@ def test_the_heaviest_layer_of_base_is_named() -> None:
     assert f"{768 * 512 + 512:,}" in violation.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["published", "champion"])
 def test_the_separable_networks_keep_the_assignment(network: str) -> None:
     report = sepnet.check(network)
@@ -346,6 +347,7 @@ def test_layers_of_other_kinds_are_named() -> None:
     assert result.measured == "3 of 5 layers are of an allowed kind"
 
 
+@pytest.mark.slow
 def test_all_layers_allowed() -> None:
     kinds = {layer.kind for layer in sepnet.summary("published").layers}
     assert sepnet.check("published", Rules(allowed_layers=tuple(kinds))).kept

@@ -73,6 +73,7 @@ def test_a_strangers_code_is_not_run(verb: str, file: str, bundle: Path, capsys:
     assert not Path(MARK).exists()
 
 
+@pytest.mark.slow
 def test_neither_the_standard_library_nor_a_comparison_is_imported_from(bundle: Path, capsys: Captured) -> None:
     for network in (f"{os.__file__}:abort", f"{bundle / 'evil.py'}:small"):
         _name(bundle / "run", network)
@@ -93,6 +94,7 @@ def test_code_that_is_trusted_is_run(trained: Path, capsys: Captured) -> None:
     assert isinstance(sepnet.load(trained, trust=True), nn.Sequential)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [tiny(), tiny], ids=["module", "function"])
 def test_what_python_just_trained_can_be_used(network: nn.Module, tmp_path: Path) -> None:
     data = patterns()
@@ -111,6 +113,7 @@ def test_what_python_just_trained_can_be_used(network: nn.Module, tmp_path: Path
         sepnet.load(Run.open(run.path))
 
 
+@pytest.mark.slow
 def test_loading_leaves_the_users_module_as_it_is(tmp_path: Path) -> None:
     model = tiny()
     run = sepnet.train(model, patterns(), RECIPE, out=tmp_path, precision="fp32")

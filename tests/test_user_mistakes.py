@@ -70,6 +70,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(name: str, tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_pixels_are_predicted_as_the_file_of_them(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -132,6 +132,7 @@ def test_a_depthwise_used_twice_is_no_pair() -> None:
     assert not any(convolution.paired for convolution in anatomy.convolutions)
 
 
+@pytest.mark.slow
 def test_one_channel_images_pair_as_any_other() -> None:
     anatomy = trace(build("published", image_shape=(1, 28, 28)), (1, 28, 28))
     assert all(convolution.strict for convolution in anatomy.convolutions)

@@ -1,5 +1,6 @@
 """The effective receptive field: within the theoretical one, exact where it is known, and the same by seed."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -7,6 +8,7 @@ from sepnet.anatomy import effective_receptive_field, trace
 from sepnet.networks import build
 
 
+@pytest.mark.slow
 def test_energy_lies_within_the_theoretical_field_and_the_window_inside_it() -> None:
     model = build("resnet8")
     rows = {layer.name: layer for layer in trace(model).layers}

@@ -53,6 +53,7 @@ def every_map_covers(anatomy: Anatomy, lows: list[int], highs: list[int]) -> boo
     )
 
 
+@pytest.mark.slow
 @SLOW
 @given(model=features())
 def test_inner_unit_sees_exactly_its_interval(model: nn.Module) -> None:
@@ -70,6 +71,7 @@ def test_inner_unit_sees_exactly_its_interval(model: nn.Module) -> None:
     assert gradient_support(unit(output, row, column), image) == ((top, bottom), (left, right))
 
 
+@pytest.mark.slow
 @settings(SLOW, max_examples=30)
 @given(model=classifiers())
 def test_classifier_sees_the_hull_of_all_positions(model: nn.Module) -> None:
@@ -84,6 +86,7 @@ def test_classifier_sees_the_hull_of_all_positions(model: nn.Module) -> None:
     assert gradient_support(model(image), image) == expected
 
 
+@pytest.mark.slow
 @settings(SLOW, max_examples=30)
 @given(model=features())
 def test_columns_add_up_to_the_whole_model(model: nn.Module) -> None:

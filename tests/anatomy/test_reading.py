@@ -249,6 +249,7 @@ def test_model_is_left_as_it_was_after_an_error() -> None:
     assert model(torch.zeros(1, 3, 32, 9)).shape == (1, 4, 30, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_any_precision(dtype: torch.dtype) -> None:
     assert trace(build("published").to(dtype)).parameters == 96_009

@@ -10,6 +10,7 @@ from sepnet.networks import NETWORKS, build
 from sepnet.notices import wrapped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 def test_text_keeps_to_its_width_and_cuts_no_number(network: str, width: int) -> None:

@@ -61,6 +61,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_to_the_network_is_followed(name: str) -> None:
     torch.manual_seed(0)
@@ -117,6 +118,7 @@ def _followed(network: Any, model: nn.Module, add: Callable[[Any], Any]) -> None
     torch.testing.assert_close(_gradients(network, model, images), before, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GRADIENT_HOOKS)
 def test_a_hook_on_gradients_is_followed(name: str) -> None:
     torch.manual_seed(0)
@@ -124,6 +126,7 @@ def test_a_hook_on_gradients_is_followed(name: str) -> None:
     _followed(accelerate(model), model, GRADIENT_HOOKS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GLOBAL_HOOKS)
 def test_a_global_hook_is_followed_in_training(name: str) -> None:
     """By :func:`sepnet.backend.network`; ``torch.compile`` itself says that it does not follow them."""
@@ -132,6 +135,7 @@ def test_a_global_hook_is_followed_in_training(name: str) -> None:
     _followed(network(model, torch.device("cpu")), model, GLOBAL_HOOKS[name])
 
 
+@pytest.mark.slow
 def test_the_mode_of_every_module_is_followed() -> None:
     model = ByMode()
     both = nn.Sequential(model, pointwise(8, 2))
@@ -157,6 +161,7 @@ class Scaled(Parts):
         return x * self.FACTOR * self.weights[0]
 
 
+@pytest.mark.slow
 def test_a_setting_that_the_code_reads_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = Scaled(), random_images(2, 3, 6, 6)
     network = _trained_alike(model, lambda model: _set(model, depth=2), x)
@@ -211,6 +216,7 @@ class ChangesThroughIdentity(ChangesTwice):
         return self.act(self.same(x)) + x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [ChangesTwice, ChangesView, ChangesAfterUse, ChangesImages, ChangesThroughIdentity])
 def test_values_changed_in_place_under_two_names_are_as_in_pytorch(network: type[nn.Module]) -> None:
     torch.manual_seed(0)

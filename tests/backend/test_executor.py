@@ -49,6 +49,7 @@ def _without_plans(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_is_the_same_to_the_last_bit(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = _train(_step(RECIPE, precision))
@@ -57,6 +58,7 @@ def test_training_is_the_same_to_the_last_bit(precision: str, monkeypatch: pytes
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.slow
 def test_images_that_grow_and_a_smaller_last_batch_take_one_graph() -> None:
     torch._dynamo.reset()
     recipe = replace(RECIPE, epochs=4, batch_size=44, first_size=0.5)
@@ -94,6 +96,7 @@ def test_two_passes_before_their_gradients_and_a_graph_that_is_kept() -> None:
     torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_several_threads_may_train_at_once() -> None:
     models = [_dropped() for _ in range(2)]
     network = [accelerate(model) for model in models]
@@ -189,6 +192,7 @@ CHANGES: dict[str, Callable[[Any], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_in_mid_training_takes_effect_at_the_next_step(name: str) -> None:
     """Compared with PyTorch alone."""
@@ -218,6 +222,7 @@ def test_a_change_in_mid_training_takes_effect_at_the_next_step(name: str) -> No
             torch.testing.assert_close(own, right, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_dropout_rate_that_changes_at_every_step_is_followed_and_takes_no_graph_each() -> None:
     dropout = nn.Dropout(0.5)
     network, x = accelerate(nn.Sequential(SeparableConv2d(3, 64), dropout)), random_images(4, 3, 8, 8)
@@ -230,6 +235,7 @@ def test_a_dropout_rate_that_changes_at_every_step_is_followed_and_takes_no_grap
     assert compiled.count("stage") <= 2
 
 
+@pytest.mark.slow
 def test_networks_of_one_class_do_not_use_up_each_others_recompilations() -> None:
     torch._dynamo.reset()
     for width in range(8, 20):
@@ -239,6 +245,7 @@ def test_networks_of_one_class_do_not_use_up_each_others_recompilations() -> Non
         assert "stage" in compiled, f"network {width - 7} runs without sepnet's kernels"
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_followed() -> None:
     model, x, threads = _dropped().eval(), random_images(4, 3, 8, 8), torch.get_num_threads()
     network = accelerate(model)
@@ -265,6 +272,7 @@ class Asking(nn.Module):
         return y
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo's own
 def test_a_network_whose_graph_breaks_is_replaced_on_either_side() -> None:
     torch.manual_seed(0)

@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_gradients_add_up_over_passes_and_may_be_taken_twice() -> None:
     torch.manual_seed(0)
     model = champion(classes=3).train()
@@ -80,6 +81,7 @@ def test_a_second_derivative_is_refused_not_wrong() -> None:
         grad.square().sum().backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["champion", "published"])
 def test_a_network_that_has_come_apart_says_so(name: str) -> None:
     """The trainer stops where the loss is not finite; a ReLU that made 0 of NaN would hide it."""
@@ -90,6 +92,7 @@ def test_a_network_that_has_come_apart_says_so(name: str) -> None:
     assert accelerate(model)(random_images(4, 3, 16, 16)).isnan().all()
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_after_a_pass() -> None:
     model = published(classes=3)
     network = accelerate(model)
@@ -109,6 +112,7 @@ def test_nothing_is_kept_after_a_pass() -> None:
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_kept_keeps_no_values() -> None:
     """PyTorch frees what a gradient was computed from, though the loss, and the graph behind it, live on."""
     model = champion(classes=3)
@@ -125,6 +129,7 @@ def test_a_loss_that_is_kept_keeps_no_values() -> None:
     assert count() - before < 8 * 3 * 16 * 16
 
 
+@pytest.mark.slow
 def test_two_runs_of_training_give_the_same_bits() -> None:
     def trained() -> list[Tensor]:
         torch.manual_seed(0)

@@ -112,6 +112,7 @@ def test_a_wrong_name_is_one_line_and_makes_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_path_and_the_person_hears_it_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_run_tells_its_path_and_the_person_hears_it_once(
     assert f"computing with {second}\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-2)])
 def test_a_trained_network_answers_alike_on_either_path(
     precision: str, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -25,18 +25,21 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_odd_networks_compute_what_they_say(name: str) -> None:
     torch.manual_seed(2)
     same(NETWORKS[name](), random_images(4, 3, 9, 7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Folded", "Paddings", "AddInPlace", "BuffersAndParameters"])
 def test_odd_networks_compute_what_they_say_in_evaluation(name: str) -> None:
     torch.manual_seed(2)
     same(NETWORKS[name]().eval(), random_images(4, 3, 9, 7, channels_last=True), steps=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Folded", "SeveralOutputs"])
 @pytest.mark.parametrize("training", [True, False])
 def test_networks_without_gates_in_bf16(name: str, training: bool) -> None:
@@ -47,12 +50,14 @@ def test_networks_without_gates_in_bf16(name: str, training: bool) -> None:
     same(NETWORKS[name]().train(training), random_images(16, 3, 9, 7), autocast=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
 def test_other_peoples_networks_compute_what_they_say(name: str) -> None:
     torch.manual_seed(2)
     same(without_dropout(FOREIGN[name]().train()), random_images(4, 3, 32, 32), steps=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize(("training", "autocast"), [(True, False), (True, True), (False, False)])
 def test_named_networks_compute_what_they_say(name: str, autocast: bool, training: bool) -> None:
@@ -129,6 +134,7 @@ def test_single_images_and_none_at_all() -> None:
         torch.testing.assert_close(accelerate(model)(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("training", [True, False])
 def test_without_gradients(context: Callable[[], Any], training: bool) -> None:
@@ -145,6 +151,7 @@ def test_without_gradients(context: Callable[[], Any], training: bool) -> None:
     assert network(x).requires_grad
 
 
+@pytest.mark.slow
 def test_other_arguments_reach_the_network() -> None:
     model, x = MoreArguments(), random_images(2, 3, 6, 6)
     network: Any = accelerate(model)
@@ -157,6 +164,7 @@ def test_other_arguments_reach_the_network() -> None:
         network()
 
 
+@pytest.mark.slow
 def test_outputs_are_as_the_network_returns_them() -> None:
     model, x = NETWORKS["SeveralOutputs"](), random_images(2, 3, 6, 6)
     own, plain = accelerate(model)(x), model(x)
@@ -176,6 +184,7 @@ def test_networks_with_nothing_to_win_are_pytorchs_without_a_word(capfd: pytest.
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_layers_left_to_pytorch_are_said_with_the_reason(capfd: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.MaxPool2d(3, 2))
     network = accelerate(model)

@@ -45,6 +45,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("wanted", [(True, True, True), (False, False, True), (True, False, False)])
@@ -54,6 +55,7 @@ def test_the_stage_is_registered_as_pytorch_asks(parts: str, wanted: tuple[bool,
     torch.library.opcheck(torch.ops.sepnet.stage.default, (*inputs, *params, *wanted))
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_the_other_operators_are_registered_as_pytorch_asks() -> None:
     ops, seed = torch.ops.sepnet, torch.tensor(7)
@@ -156,6 +158,7 @@ def test_without_kernels_the_operators_compute_the_same(request: pytest.FixtureR
         assert error(own.detach(), plain.detach()) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_kernels")
 def test_the_references_gradients_are_those_of_finite_differences() -> None:
     exact = _inputs(torch.float64, numbers=torch.float64)

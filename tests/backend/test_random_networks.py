@@ -86,6 +86,7 @@ def _outcome(network: Any, model: nn.Module, x: Tensor) -> list[Tensor] | str:
     return [y.detach(), mean.detach(), x.grad, *gradients, *(buffer.clone() for buffer in model.buffers())]
 
 
+@pytest.mark.slow
 @needs_kernels
 @pytest.mark.parametrize("training", [True, False])
 @settings(RANDOM, max_examples=12)

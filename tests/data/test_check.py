@@ -137,6 +137,7 @@ def _fail(*_: object) -> None:
     raise sepnet.SepnetError("the disk is full")
 
 
+@pytest.mark.slow
 def test_pictures_are_written_beside_the_findings_and_nothing_else_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_text_in_a_picture_is_cut_to_the_most_that_fits(text: str, longest: in
     assert shown == (text if cell_len(text) <= longest else f"…{most}" if tail else f"{most}…")
 
 
+@pytest.mark.slow
 def test_a_catalogued_data_set_is_checked_by_a_run_too(tmp_path: Path) -> None:
     sample = datasets.load("sample")
     small = torch.nn.Sequential(torch.nn.AvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(48, 10))

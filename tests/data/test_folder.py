@@ -28,6 +28,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     return place
 
 
+@pytest.mark.slow
 def test_a_data_set_written_out_as_files_is_that_data_set(tmp_path: Path) -> None:
     sample = datasets.load("sample")
     for split in ("train", "test"):
@@ -206,6 +207,7 @@ def test_memory_is_checked_before_anything_is_decoded(tmp_path: Path, monkeypatc
         datasets.open_data(tmp_path, image_size=(64, 64))
 
 
+@pytest.mark.slow
 def test_a_run_knows_how_its_pictures_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "pets", {"cat": 10, "dog": 10}, (9, 9))

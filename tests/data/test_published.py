@@ -324,6 +324,7 @@ class TestDownloads:
         assert left(cache_root) == []
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_and_evaluated_by_name(
     fashion: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return sepnet.train(network, "sample", recipe, precision="fp32", device="cpu", out=folder / "runs", name="one")
 
 
+@pytest.mark.slow
 def test_every_format_answers_as_the_run(trained: Run) -> None:
     scores = {one.format: one for one in sepnet.score_exports(trained, FORMATS)}
     assert scores["onnx"].agreement == 1
@@ -39,6 +40,7 @@ def test_every_format_answers_as_the_run(trained: Run) -> None:
     assert scores["onnx-int8"].bytes < scores["onnx"].bytes
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captured, tmp_path: Path) -> None:
     file = tmp_path / "mine.c"
     arguments = ["export", str(trained.path), "--format", "c", "--out", str(file), "--score", "--trust"]
@@ -52,6 +54,7 @@ def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captur
     assert f"replacing {file}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) -> None:
     file = tmp_path / f"mine{SUFFIXES[form]}"
@@ -61,6 +64,7 @@ def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) 
     assert file.read_text() == "int main(void) { return 0; }"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "name", "words"),
     [

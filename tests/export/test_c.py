@@ -17,6 +17,7 @@ SANITIZERS = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recove
 emulated = pytest.mark.skipif(not can_emulate(), reason="gcc-arm-none-eabi or qemu-system-arm is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiler", "flags"), [("gcc", ("-O3",)), ("gcc", SANITIZERS), ("clang", ("-O2", "-Wconversion"))]
 )
@@ -30,6 +31,7 @@ def test_every_operator_answers_as_the_reference(compiler: str, flags: Sequence[
     assert len(answers.scores.unique()) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("name", ["champion", "resnet8"])
 def test_networks_answer_as_the_reference(name: str) -> None:

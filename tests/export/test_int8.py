@@ -112,6 +112,7 @@ def test_the_arena_holds_all_that_is_alive_at_once_and_need_not_be_calibrated() 
     assert champion.arena_bytes == 2 * 32 * 32 * 48 + 2 * pixel_between
 
 
+@pytest.mark.slow
 def test_the_footprint_before_training_is_that_of_the_trained_plan() -> None:
     run = Run.open(shipped_folder("champion"))
     images = datasets.load("sample").train.images

@@ -43,6 +43,7 @@ def pixels(split: data.Split) -> Array:
     return array
 
 
+@pytest.mark.slow
 def test_it_scores_the_same_to_the_image_on_the_samples_test_split(trained: Run) -> None:
     file = sepnet.export_run(trained)
     assert file == trained.path / "Residual.keras"
@@ -57,6 +58,7 @@ def test_it_scores_the_same_to_the_image_on_the_samples_test_split(trained: Run)
     assert loss == pytest.approx(trained.history[-1].val_loss, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_it_is_the_network_alone_behind_one_rescaling(trained: Run) -> None:
     model = keras.models.load_model(sepnet.export_run(trained))
     anatomy = sepnet.summary(trained.config.network)
@@ -66,6 +68,7 @@ def test_it_is_the_network_alone_behind_one_rescaling(trained: Run) -> None:
     np.testing.assert_allclose(keras.ops.convert_to_numpy(model.layers[1](dark)), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sequential_networks_given_as_modules(tmp_path: Path) -> None:
     model = tiny()
     run = sepnet.train(model, patterns(), Recipe(epochs=1, batch_size=50), precision="fp32", out=tmp_path, name="tiny")
@@ -194,6 +197,7 @@ def test_the_command_prints_the_path_alone(trained: Run, tmp_path: Path, capsys:
     assert keras.models.load_model(file).output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_the_backend_is_pytorch_unless_chosen(trained: Run, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
     arguments = ["export", "--trust", str(trained.path), "--out", str(tmp_path / "model.keras")]

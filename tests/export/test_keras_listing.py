@@ -32,6 +32,7 @@ def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[1:], shape[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(
     ("image_shape", "classes"), [((3, 32, 32), 10), ((3, 33, 47), 10), ((1, 47, 40), 3), ((4, 46, 34), 7)]
@@ -41,6 +42,7 @@ def test_own_networks_give_the_same(network: str, image_shape: tuple[int, int, i
     assert_same(model, image_shape, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [31, 33, 45, 64])
 @pytest.mark.parametrize("network", ["champion", "resnet8"])
 def test_strides_at_odd_and_even_sizes(network: str, size: int) -> None:
@@ -48,6 +50,7 @@ def test_strides_at_odd_and_even_sizes(network: str, size: int) -> None:
     assert_same(randomize(build(network, image_shape=shape)), shape, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOREIGN)
 def test_networks_of_others_give_the_same(name: str) -> None:
     assert_same(randomize(FOREIGN[name]()), (3, 32, 32))
@@ -55,6 +58,7 @@ def test_networks_of_others_give_the_same(name: str) -> None:
         assert_same(randomize(FOREIGN[name]()), (3, 51, 38))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["base", "published"])
 def test_each_line_says_what_the_summary_says(network: str) -> None:
     rows = sepnet.summary(network).layers
@@ -88,6 +92,7 @@ def test_resnet8_pads_as_its_reference_does() -> None:
     assert "ZeroPadding2D" not in source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_layer_has_its_comment_and_lines_are_readable(network: str) -> None:
     source = sepnet.keras_definition(network)

@@ -34,18 +34,21 @@ def same_or_refused(model: nn.Module, image_shape: tuple[int, int, int]) -> None
     assert not reason or any(known in reason for known in REFUSALS), reason
 
 
+@pytest.mark.slow
 @few
 @given(features(), IMAGES)
 def test_random_features(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
     same_or_refused(model, image_shape)
 
 
+@pytest.mark.slow
 @few
 @given(classifiers(), IMAGES)
 def test_random_classifiers(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
     same_or_refused(model, image_shape)
 
 
+@pytest.mark.slow
 @few
 @given(residual_classifiers(), IMAGES)
 def test_random_residual_networks(model: nn.Module, image_shape: tuple[int, int, int]) -> None:

@@ -20,6 +20,7 @@ def settings() -> dict[str, Any]:
     return {"name": "mine", "classes": CLASSES, "mean": MEAN, "std": STD}
 
 
+@pytest.mark.slow
 def test_float_scores_are_pytorchs_and_labels_are_inside() -> None:
     model, _ = everything()
     content = onnx_file.onnx_bytes(model, SHAPE, **settings())

@@ -11,6 +11,7 @@ from tests.faults.scene import build
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and alarms are POSIX's")
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_refused_in_a_line_or_makes_no_difference(tmp_path: Path) -> None:
     build(tmp_path)
     commands = ["evaluate", "predict", "extend", "compare", "resume"]  # report and export take longer

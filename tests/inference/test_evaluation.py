@@ -203,6 +203,7 @@ def test_columns_of_names_that_begin_alike_are_numbered() -> None:
 # Trained runs.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("validation", ["test", "holdout"])
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -227,6 +228,7 @@ def test_a_run_evaluated_on_its_own_images_has_its_own_figures(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_more_images_than_a_batch_are_all_evaluated(tmp_path: Path) -> None:
     data = patterns(test=1001)
     run = sepnet.train(tiny, data, RECIPE, precision="fp32", out=tmp_path, device="cpu")
@@ -235,6 +237,7 @@ def test_more_images_than_a_batch_are_all_evaluated(tmp_path: Path) -> None:
     assert evaluation.accuracy == run.result["final_accuracy"]
 
 
+@pytest.mark.slow
 def test_other_images_are_said_to_be_others(tmp_path: Path, capsys: Captured) -> None:
     run = sepnet.train(tiny, patterns(), RECIPE, precision="fp32", out=tmp_path, device="cpu")
 
@@ -252,6 +255,7 @@ def test_other_images_are_said_to_be_others(tmp_path: Path, capsys: Captured) ->
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -271,12 +275,14 @@ def _cropped(split: sepnet.Split) -> sepnet.Split:
     return sepnet.Split(images=split.images[..., :-1], labels=split.labels)
 
 
+@pytest.mark.slow
 def test_a_dataset_that_has_no_name_has_to_be_given(tmp_path: Path) -> None:
     run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path, device="cpu")
     with pytest.raises(SepnetError, match="was scored on cannot be loaded: unknown dataset 'patterns'"):
         sepnet.evaluate(run, network=tiny())
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     def other() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
@@ -288,6 +294,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         sepnet.evaluate(run, patterns(), network=tiny())
 
 
+@pytest.mark.slow
 def test_the_committed_champion_answers_on_the_sample_as_it_did_in_its_validation(capsys: Captured) -> None:
     run = Run.open(CHAMPION)
     indices = torch.tensor(sample.sheet("test").indices)  # of CIFAR-10's test images
@@ -315,6 +322,7 @@ def test_a_name_means_the_shipped_weights(weights: Path) -> None:
     assert all(torch.equal(tensor, recorded[name]) for name, tensor in loaded.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.name for path in shipped.WEIGHTS.glob("*/")))
 def test_what_is_shipped_is_a_finished_run_of_that_network(name: str) -> None:
     run = find_run(name)
@@ -341,6 +349,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_small(tmp_path_factory.mktemp("trained"))
 
 
+@pytest.mark.slow
 def test_evaluate_as_json(trained: Path, capsys: Captured) -> None:
     assert command(["evaluate", "--trust", str(trained), "--format", "json"]) == 0
     captured = capsys.readouterr()

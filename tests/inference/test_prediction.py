@@ -172,6 +172,7 @@ def test_images_of_a_folder_are_answered_as_in_the_validation(run: sepnet.Run, f
         assert sum(guess.probability for guess in found.guesses) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_batches_change_nothing(run: sepnet.Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sepnet.predict(run, folder, network=tiny())
     monkeypatch.setattr(prediction, "BATCH", 5)
@@ -192,6 +193,7 @@ def test_of_equal_probabilities_the_first_class_is_first() -> None:
     assert [guess.name for guess in ranked] == ["299", *names[:-1]]
 
 
+@pytest.mark.slow
 def test_files_folders_and_images_in_memory_may_be_mixed(run: sepnet.Run, folder: Path) -> None:
     file = folder / "0" / "00.png"
     with Image.open(file) as opened:
@@ -202,6 +204,7 @@ def test_files_folders_and_images_in_memory_may_be_mixed(run: sepnet.Run, folder
     assert sepnet.predict(run, file, network=tiny())[0].file == str(file)
 
 
+@pytest.mark.slow
 def test_a_folders_hidden_files_and_other_files_are_left_out(run: sepnet.Run, folder: Path) -> None:
     (folder / "notes.txt").write_text("no image")
     (folder / "table.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
@@ -221,6 +224,7 @@ def test_a_named_pipe_is_not_waited_for(run: sepnet.Run, folder: Path) -> None:
         read_image(folder / "pipe.png", SHAPE)
 
 
+@pytest.mark.slow
 def test_a_folder_may_be_nested_deeper_than_python_recurses(run: sepnet.Run, folder: Path) -> None:
     deepest = folder
     for _ in range(1_200):
@@ -235,6 +239,7 @@ def test_a_folder_may_be_nested_deeper_than_python_recurses(run: sepnet.Run, fol
             place.rmdir()
 
 
+@pytest.mark.slow
 def test_broken_files_can_be_skipped(run: sepnet.Run, folder: Path, capsys: Captured) -> None:
     whole = sepnet.predict(run, folder, network=tiny())
     for name in ("00.png", "99.png"):
@@ -247,6 +252,7 @@ def test_broken_files_can_be_skipped(run: sepnet.Run, folder: Path, capsys: Capt
         sepnet.predict(run, folder / "00.png", network=tiny(), skip_broken=True)
 
 
+@pytest.mark.slow
 def test_a_notice_says_how_many_images_were_resized(run: sepnet.Run, folder: Path, capsys: Captured) -> None:
     sepnet.predict(run, folder, network=tiny())
     assert capsys.readouterr().err == ""
@@ -328,6 +334,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_small(tmp_path_factory.mktemp("trained"))
 
 
+@pytest.mark.slow
 def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:
     assert command(["predict", "--trust", str(trained), str(folder), "--top", "2", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -339,6 +346,7 @@ def test_predict_as_json(trained: Path, folder: Path, capsys: Captured) -> None:
         assert 1 >= first["probability"] >= second["probability"] >= 0
 
 
+@pytest.mark.slow
 def test_predict_as_csv(trained: Path, folder: Path, capsys: Captured) -> None:
     (folder / "broken, too.png").write_bytes(b"")
     command(["predict", "--trust", str(trained), str(folder), "--top=2", "--skip-broken", "--format=csv"])
@@ -350,6 +358,7 @@ def test_predict_as_csv(trained: Path, folder: Path, capsys: Captured) -> None:
     assert "skipped: '" in captured.err
 
 
+@pytest.mark.slow
 def test_predict_for_reading(trained: Path, folder: Path, capsys: Captured) -> None:
     files = [str(folder / "0" / name) for name in ("03.png", "00.png")]
     assert command(["predict", "--trust", str(trained), *files]) == 0

@@ -112,6 +112,7 @@ def _counts(model: nn.Module) -> tuple[int, int]:
     return trained + sum(2 * norm.num_features for norm in norms), trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "total"), [("base", 1_172_410), ("published", 96_009), ("resnet8", 78_666)])
 def test_counts_are_kerass(network: str, total: int) -> None:
     for peer in (KERAS[network](), _listing(network)):
@@ -193,12 +194,14 @@ def test_the_same_weights_give_the_same_logits(network: str) -> None:
     _assert_same_logits(build(network).eval(), KERAS[network](), BEFORE_FLATTEN.get(network, (1, 1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_same_weights_give_the_listings_logits(network: str) -> None:
     torch.manual_seed(3)
     _assert_same_logits(build(network).eval(), _listing(network), BEFORE_FLATTEN.get(network, (1, 1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["base", "published"])
 def test_listings_are_what_was_written_by_hand(network: str) -> None:
     def settings(model: keras.Model) -> list[tuple[str, dict[str, Any]]]:

@@ -52,6 +52,7 @@ def _keras_twin(model: nn.Module) -> keras.Model:
     return twin
 
 
+@pytest.mark.slow
 def test_two_epochs_agree_with_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = _network(), patterns()
     twin = _keras_twin(model)

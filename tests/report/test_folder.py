@@ -22,6 +22,8 @@ from tests.cli_support import Captured
 from tests.report.support import finished_run
 from tests.training.support import patterns, tiny, unseal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

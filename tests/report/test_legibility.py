@@ -22,6 +22,8 @@ from sepnet.report.plots import accuracy_curves, confusion_matrix
 from sepnet.report.theme import PALETTES, THEMES, Palette, save, theme
 from tests.report.drawing import BASE, PICTURES, draw, drawn_texts, evaluation, pixels, saved
 
+pytestmark = pytest.mark.slow
+
 picture = pytest.mark.parametrize("name", PICTURES)
 themed = pytest.mark.parametrize("mode", THEMES)
 

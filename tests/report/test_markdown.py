@@ -3,6 +3,7 @@
 import re
 from html import unescape
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -17,6 +18,7 @@ def _words(html: str) -> str:
     return " ".join(unescape(re.sub(r"<[^<>]*>", "", html)).split())
 
 
+@pytest.mark.slow
 @given(names)
 def test_an_escaped_name_is_shown_as_it_is(name: str) -> None:
     html = MARKDOWN.render(f"# x {escape(name)} x")

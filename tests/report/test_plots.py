@@ -101,6 +101,7 @@ def frames(axes: Axes) -> list[tuple[float, float]]:
     return [(patch.get_height(), patch.get_width()) for patch in axes.patches if isinstance(patch, Rectangle)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", FIELDS)
 def test_frames_and_steps_are_the_receptive_fields(network: str) -> None:
     image, anatomy = photographs(1)[0], sepnet.summary(network)
@@ -200,6 +201,7 @@ def test_cells_hold_the_counts_and_mistakes_their_share() -> None:
     assert axes.images[0].norm.vmax == pytest.approx(largest)
 
 
+@pytest.mark.slow
 def test_numbers_without_room_are_left_out() -> None:
     assert not confusion_matrix("net", evaluation(100)).axes[0].texts
     assert not confusion_matrix("net", evaluation(20, count=500_000)).axes[0].texts
@@ -222,6 +224,7 @@ def test_the_most_confident_mistakes_are_shown() -> None:
     assert figure.texts[0].get_text() == "The 7 most confident mistakes of net"
 
 
+@pytest.mark.slow
 def test_images_are_enlarged_by_whole_pixels() -> None:
     figure, _, content = saved("mistakes", "light")
     for axes in figure.axes:

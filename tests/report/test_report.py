@@ -28,6 +28,8 @@ from sepnet.runs import Run
 from tests.cli_support import Captured, prepare
 from tests.training.support import patterns, seal, tiny
 
+pytestmark = pytest.mark.slow
+
 COMPARE = (
     "compare net.py:small net.py:Residual --epochs 2 --base-recipe quick.toml --recipe quick.toml "
     "--precision fp32 --device cpu"

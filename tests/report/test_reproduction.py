@@ -75,6 +75,7 @@ def _assert_gives(call: dict[str, Any], config: RunConfig) -> None:
         assert call[name] == getattr(config, name)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(configs)
 def test_the_command_asks_for_the_same_run(asked: list[dict[str, Any]], tmp_path: Path, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from sepnet.networks import NETWORKS as REGISTRY
 from tests.cli_support import Captured, train_small
 
 
+@pytest.mark.slow
 def test_runs_in_every_form(tmp_path: Path, capsys: Captured) -> None:
     made = train_small(tmp_path)
     (tmp_path / "broken").mkdir()

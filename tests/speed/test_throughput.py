@@ -52,6 +52,7 @@ def _measured() -> Speed:
     return sepnet.bench(Slow(), training_images=300, validation_images=40, seconds=0.1, device="cpu", precision="fp32")
 
 
+@pytest.mark.slow
 def test_json_has_every_figure_and_they_fit_each_other(capsys: Captured) -> None:
     options = "--epochs 3 --batch-size 50 --validation-images 700 --precision fp32"
     speed = run_json(f"{BENCH} {options}", capsys)
@@ -84,6 +85,7 @@ def test_text_is_narrow_and_the_notice_stays_off_it(capsys: Captured) -> None:
     assert captured.err == "training net.py:small on random images for about 0.02 s\n"
 
 
+@pytest.mark.slow
 def test_long_names_keep_the_text_narrow() -> None:
     speed = replace(_measured(), processor="a long name " * 20, recipe="of my own " * 20, training_images=10**12)
     assert max(map(len, str(speed).splitlines())) <= 80
@@ -110,6 +112,7 @@ class Watched(Slow):
         return super().forward(x)
 
 
+@pytest.mark.slow
 def test_growing_images_count_by_their_steps() -> None:
     recipe = Recipe(epochs=4, batch_size=10, first_size=0.5, grown=0.5)
     network = Watched()
@@ -127,12 +130,14 @@ def test_growing_images_count_by_their_steps() -> None:
     assert "ms at 0.5 of the images' height and width" in " ".join(str(speed).split())
 
 
+@pytest.mark.slow
 def test_a_network_is_no_faster_than_it_can_be() -> None:
     speed = _measured()
     assert speed.images_per_second <= 128 / PAUSE
     assert speed.validation_images_per_second <= 40 / PAUSE
 
 
+@pytest.mark.slow
 def test_other_images_and_classes(capsys: Captured) -> None:
     speed = run_json("bench resnet8 --image-size 8x12 --channels 1 --classes 4 --images 16 --seconds 0.01", capsys)
     assert speed["image_shape"] == [1, 8, 12]
@@ -140,6 +145,7 @@ def test_other_images_and_classes(capsys: Captured) -> None:
     assert speed["batch_size"] == 16, "a batch has no more images than there are"
 
 
+@pytest.mark.slow
 def test_the_module_and_the_random_numbers_stay_as_they_were() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10))
     model(torch.zeros(2, 3, 32, 32))
@@ -210,6 +216,7 @@ def test_a_number_below_1_is_named_from_python_too() -> None:
         sepnet.bench("base", image_shape=(3, 8, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
 def test_an_interruption_leaves_quietly() -> None:
     command = [sys.executable, "-m", "sepnet", *BENCH.split(), "--seconds", "600"]

@@ -26,6 +26,7 @@ def recorded(name: str) -> dict[str, Any]:
     return {row["network"]: row for row in json.loads((RECORDED / name).read_text(encoding="utf-8"))}
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_no_network_is_worse_than_recorded() -> None:
     rows = list(check_all(SUBSET, workers=2, limit=120))

@@ -30,6 +30,7 @@ def test_weights_are_inverse_to_the_classes_sizes() -> None:
     assert weights[labels].mean() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_weighted_mean_that_pytorch_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset, seen = _unequal(), []
     update = TrainingStep._update_weights
@@ -53,6 +54,7 @@ def test_the_loss_is_the_weighted_mean_that_pytorch_documents(tmp_path: Path, mo
     assert run.history[-1].val_loss == pytest.approx(float(plain), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_classes_are_trained_as_without(tmp_path: Path) -> None:
     weights = [
         sepnet.train(

@@ -75,6 +75,7 @@ def test_the_fingerprint_sees_inherited_code_and_neighbour_files(tmp_path: Path)
     assert made("relu") != made("gelu")
 
 
+@pytest.mark.slow
 def test_runs_of_other_images_weights_or_lengths_are_not_taken_up(tmp_path: Path) -> None:
     def found(network: experiment.Network, data: sepnet.Dataset, **options: Any) -> Run | None:
         return Run.find(tmp_path, experiment.prepare(network, data, RECIPE, precision="fp32", **options).config)
@@ -87,6 +88,7 @@ def test_runs_of_other_images_weights_or_lengths_are_not_taken_up(tmp_path: Path
     assert found(tiny, patterns(), epochs=2) is None
 
 
+@pytest.mark.slow
 def test_what_the_machine_chose_does_not_tell_runs_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run made elsewhere: its pixels' mean differs in the last digits, and `auto` was another precision there."""
     mean, std = pixel_statistics(patterns().train.images, RECIPE)
@@ -122,6 +124,7 @@ def test_a_network_that_does_not_take_the_first_smaller_images_is_refused(tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_images_keep_their_size_for_a_network_that_takes_no_smaller_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,6 +140,7 @@ def test_images_keep_their_size_for_a_network_that_takes_no_smaller_ones(
     assert run.config.recipe.first_size == load_recipe("champion").first_size
 
 
+@pytest.mark.slow
 def test_another_comparison_does_not_replace_a_verdict(tmp_path: Path) -> None:
     def other() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
@@ -176,6 +180,7 @@ def test_a_link_to_nowhere_is_no_place_for_runs(tmp_path: Path) -> None:
         sepnet.train(tiny, patterns(), RECIPE, out=link)
 
 
+@pytest.mark.slow
 def test_a_comparison_takes_up_its_runs_and_passes_over_broken_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +200,7 @@ def test_a_comparison_takes_up_its_runs_and_passes_over_broken_ones(
     assert "by the assignment: tiny" in str(again)
 
 
+@pytest.mark.slow
 def test_several_seeds_are_trained_and_judged_by_welch(tmp_path: Path) -> None:
     def other() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, len(CLASSES)))
@@ -205,6 +211,7 @@ def test_several_seeds_are_trained_and_judged_by_welch(tmp_path: Path) -> None:
     assert len({run.weights()["1.weight"].sum().item() for run in comparison.base.runs}) == 2
 
 
+@pytest.mark.slow
 def test_load_refuses_what_is_not_finished_or_has_changed(tmp_path: Path) -> None:
     run = sepnet.train(tiny, patterns(), RECIPE, out=tmp_path)
     with pytest.raises(SepnetError, match="'tiny', was created in a Python session: pass it as network=…"):

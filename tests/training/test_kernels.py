@@ -67,6 +67,7 @@ def _losses(
     return np.array([[epoch.loss for epoch in run.history] for run in runs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "dropout"), [("fp32", 0.0), ("bf16", 0.1)])
 def test_curves_agree_over_seeds(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, dropout: float

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
@@ -34,6 +36,7 @@ def _finish(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, error
 
 
+@pytest.mark.slow
 def test_a_run_killed_five_times_ends_with_the_same_weights(tmp_path: Path) -> None:
     _finish(_start(tmp_path, "whole"))
     generator = random.Random(7)

@@ -49,6 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return train_small(Path())
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_history_of_a_run_that_went_on(run: Path) -> None:
     options: dict[str, Any] = {"precision": "fp32", "device": "cpu", "out": ".", "tensorboard": True}
     sepnet.train("net.py:small", "sample", "quick.toml", reuse=True, **options)
@@ -59,6 +60,7 @@ def test_tensorboard_has_the_history_of_a_run_that_went_on(run: Path) -> None:
     sepnet.Run.open(run)  # sealed as ever
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_history_of_a_run_that_went_on(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(USERS_FILE)
     database = tmp_path / "figures.db"
@@ -76,6 +78,7 @@ def test_mlflow_has_the_history_of_a_run_that_went_on(tmp_path: Path) -> None:
     assert parameters["batch_size"] == "500"
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_said_before_anything_is_made(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(sepnet.SepnetError, match=r"--mlflow needs the package mlflow: pip install 'sepnet\[mlflow\]'"):
@@ -83,6 +86,7 @@ def test_a_missing_package_is_said_before_anything_is_made(run: Path, monkeypatc
     assert not Path("other").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_said_before_anything_is_made(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +97,7 @@ def test_a_server_that_does_not_answer_is_said_before_anything_is_made(
     assert not Path("other").exists()
 
 
+@pytest.mark.slow
 def test_a_logger_that_fails_while_training_is_left_out(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_run_learns_and_writes_what_it_says(tmp_path: Path) -> None:
     assert session["threads"] == torch.get_num_threads()
 
 
+@pytest.mark.slow
 def test_the_saved_network_gives_the_saved_logits_and_accuracy(tmp_path: Path) -> None:
     run, data = _train(tmp_path), patterns()
     logits, labels = run.logits()
@@ -62,6 +63,7 @@ def test_the_saved_network_gives_the_saved_logits_and_accuracy(tmp_path: Path) -
     assert run.correct().double().mean() == pytest.approx(run.history[-1].val_accuracy)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     first, second, other = (_train(tmp_path, seed=seed) for seed in (3, 3, 4))
     assert first.path != second.path
@@ -69,6 +71,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     assert _weights(first) != _weights(other)
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -81,6 +84,7 @@ def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> 
         assert torch.equal(tensor, model.state_dict()[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -117,6 +121,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
         assert (epoch.loss, epoch.accuracy, epoch.val_loss) == (other.loss, other.accuracy, other.val_loss)
 
 
+@pytest.mark.slow
 def test_images_grow_to_their_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     batch = TrainingStep.batch
@@ -132,6 +137,7 @@ def test_images_grow_to_their_own_size(tmp_path: Path, monkeypatch: pytest.Monke
     assert sizes == [(4, 4)] * 3 + [(5, 5)] * 3 + [(6, 6)] * 2 + [(7, 7)] * 3 + [(8, 8)] * 4
 
 
+@pytest.mark.slow
 def test_a_mixed_batch_costs_what_its_shares_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Zhang et al. write it: the loss by each of the two labels, by their shares; label smoothing acts on both."""
     update = TrainingStep._update_weights
@@ -155,6 +161,7 @@ def test_a_mixed_batch_costs_what_its_shares_cost(tmp_path: Path, monkeypatch: p
     assert all(0.5 <= share < 1 for share in drawn)
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _train(tmp_path, name="whole")
     validate = loop.Trainer.validate
@@ -173,6 +180,7 @@ def test_a_signal_during_validation_saves_too(tmp_path: Path, monkeypatch: pytes
     assert [epoch.lr for epoch in resumed.history] == [epoch.lr for epoch in whole.history]
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs_and_says_so(tmp_path: Path) -> None:
     finished = _train(tmp_path, name="run")
     again = _train(tmp_path, name="run", resume=True)
@@ -186,6 +194,7 @@ def test_a_finished_run_goes_on_with_more_epochs_and_says_so(tmp_path: Path) -> 
     assert {"from_epochs": 3, "to_epochs": 5} in [session.get("extended") for session in longer.sessions]
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_outcome_is_written_still_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +211,7 @@ def test_a_signal_while_the_outcome_is_written_still_ends_the_process(
     assert Run.open(tmp_path / "run").finished
 
 
+@pytest.mark.slow
 def test_a_run_cannot_be_resumed_as_another(tmp_path: Path) -> None:
     _train(tmp_path, name="run")
     with pytest.raises(SepnetError, match=r"has lr 0\.2, this would have 0\.3"):
@@ -212,12 +222,14 @@ def test_a_run_cannot_be_resumed_as_another(tmp_path: Path) -> None:
         _train(tmp_path, name="absent", resume=True)
 
 
+@pytest.mark.slow
 def test_what_is_not_given_is_as_the_resumed_run_has_it(tmp_path: Path) -> None:
     _train(tmp_path, name="run", epochs=1, seed=7, validation="holdout")
     longer = sepnet.train(tiny, patterns(), out=tmp_path, name="run", resume=True, epochs=2)
     assert (longer.config.seed, longer.config.validation, longer.config.recipe.lr) == (7, "holdout", RECIPE.lr)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +247,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
         run.require_finished()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     step = loop.Trainer._step
@@ -253,6 +266,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, monkeypatch
     assert _weights(resumed) == _weights(_train(tmp_path, name="whole"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sync = os.fsync
     saves = 0
@@ -274,6 +288,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert _weights(resumed) == _weights(_train(tmp_path, name="whole"))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
     run = _train(tmp_path, name="run")
     run.checkpoint_path.write_bytes(run.checkpoint_path.read_bytes()[:1000])
@@ -284,6 +299,7 @@ def test_a_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
         _train(tmp_path, name="run", resume=True, epochs=4)
 
 
+@pytest.mark.slow
 def test_holdout_trains_without_any_test_image(tmp_path: Path) -> None:
     data = patterns()
     poisoned = replace(data, test=replace(data.test, labels=torch.zeros_like(data.test.labels)))
@@ -294,6 +310,7 @@ def test_holdout_trains_without_any_test_image(tmp_path: Path) -> None:
     assert run.result["validation"] == "holdout"
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_one_run(tmp_path: Path) -> None:
     run = _train(tmp_path, name="run")
     with run.lock(), pytest.raises(SepnetError, match="being trained by another process"):

@@ -29,6 +29,7 @@ def test_constant_is_constant() -> None:
     assert {learning_rate(Recipe(schedule="constant", lr=0.3), step, 9) for step in range(9)} == {0.3}
 
 
+@pytest.mark.slow
 @given(st.integers(1, 500), st.floats(0.125, 1), st.floats(0, 1))
 @example(1, 1 - 1e-16, 1.0)
 def test_images_grow_by_eighths_to_their_own_size(steps: int, first: float, grown: float) -> None:
