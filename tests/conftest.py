@@ -6,8 +6,16 @@ on clean code must not fail by luck; `./test --hypothesis-profile=default` looks
 
 import signal
 
+import pytest
 from hypothesis import settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
 settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count no coverage in slow tests, whose time the tracer would double."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
