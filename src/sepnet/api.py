@@ -1,6 +1,7 @@
 """The verbs of the command line, for Python."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,8 @@ def check(
     if isinstance(network, Anatomy):
         return check_anatomy(network, chosen)
     if isinstance(network, Run):
-        return trained_network.judge_by_rules(network, chosen, trust=trust)
+        anatomy = trained_network.describe(network, trust=trust).anatomy
+        return check_anatomy(anatomy, chosen, partial(trained_network.memory_on_device, network, trust=trust))
     built = network if isinstance(network, nn.Module) else build(network, classes=classes, image_shape=image_shape)
     name = None if isinstance(network, nn.Module) else network
     anatomy = trace(built, image_shape, name=name, one_output=True)

@@ -186,7 +186,7 @@ def _start(
         return _Start(
             network.config,
             anatomy,
-            lambda: _footprint(trained_network.rebuild(network, trust=trust), network.config),
+            partial(trained_network.memory_on_device, network, trust=trust),
             [lambda out: network],  # noqa: ARG005
         )
     if isinstance(network, nn.Module) and seeds > 1:
@@ -199,11 +199,8 @@ def _start(
     anatomy = trace(model, job.config.image_shape, name=job.config.network)
     seeded = [replace(job, config=replace(job.config, seed=seed)) for seed in range(seeds)]
     finishers = [partial(experiment.take_up, one) for one in seeded]
-    return _Start(job.config, anatomy, lambda: _footprint(model, job.config), finishers)
-
-
-def _footprint(model: nn.Module, config: RunConfig) -> Footprint:
-    return footprint(model, config.image_shape, name=config.network)
+    measured = partial(footprint, model, job.config.image_shape, name=job.config.network)
+    return _Start(job.config, anatomy, measured, finishers)
 
 
 def to_text(comparison: Comparison) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from scipy import stats
@@ -13,9 +14,9 @@ from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.recipes.recipe import VALIDATIONS
-from sepnet.report.keras_listing import listing
+from sepnet.report.keras_listing import in_narrow_lines
 from sepnet.report.reproduction import can_be_made_again
-from sepnet.rules import Rules, RulesReport
+from sepnet.rules import Rules, RulesReport, check
 from sepnet.runs import Run, RunConfig
 from sepnet.training import experiment, trained_network
 
@@ -113,13 +114,13 @@ def gather(runs: Sequence[Run], rules: Rules, dataset: Dataset | None, *, trust:
 def _contender(
     label: str, runs: list[Run], rules: Rules, dataset: Dataset | None, verdict: Verdict | None, *, trust: bool
 ) -> Contender:
-    anatomy = trained_network.describe(runs[0], trust=trust).anatomy
+    described = trained_network.describe(runs[0], trust=trust)
     return Contender(
         label=label,
         runs=tuple(runs),
-        anatomy=anatomy,
-        definition=listing(runs[0], trust=trust),
-        rules=trained_network.judge_by_rules(runs[0], rules, trust=trust),
+        anatomy=described.anatomy,
+        definition=in_narrow_lines(described.definition, runs[0].config.recipe),
+        rules=check(described.anatomy, rules, partial(trained_network.memory_on_device, runs[0], trust=trust)),
         evaluation=evaluate_logits(*runs[0].logits(), runs[0].config.classes),
         verdict=verdict,
         repeatable=dataset is not None

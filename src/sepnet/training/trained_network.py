@@ -10,7 +10,7 @@ from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.export.keras import keras_definition
 from sepnet.networks import NETWORKS, build, call_builder, fingerprint
-from sepnet.rules import Rules, RulesReport, check
+from sepnet.rules import Footprint
 from sepnet.runs import Run
 from sepnet.tensors import require_alike
 from sepnet.training.initialization import apply_norm_settings
@@ -51,19 +51,14 @@ def describe(run: Run, *, trust: bool = False) -> Description:
     return Description(anatomy, definition)
 
 
-def judge_by_rules(run: Run, rules: Rules, *, trust: bool = False) -> RulesReport:
-    """Judge a run's network by rules, as :func:`describe` tells it; for a device's memory it is built again.
+def memory_on_device(run: Run, *, trust: bool = False) -> Footprint:
+    """Return what a run's network, built again, takes on a device in int8.
 
     Raises:
-        SepnetError: as for :func:`describe` and :func:`rebuild`, or int8 arithmetic is not known for an operator.
+        SepnetError: as for :func:`rebuild`, or int8 arithmetic is not known for an operator.
 
     """
-    config = run.config
-    return check(
-        describe(run, trust=trust).anatomy,
-        rules,
-        lambda: footprint(rebuild(run, trust=trust), config.image_shape, name=config.network),
-    )
+    return footprint(rebuild(run, trust=trust), run.config.image_shape, name=run.config.network)
 
 
 def record(run: Run, model: nn.Module) -> None:
