@@ -1,6 +1,5 @@
 """ONNX files: the float network by ``torch.onnx``, and how ONNX Runtime answers with any of them."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from sepnet.anatomy.capture import quiet
 from sepnet.errors import SepnetError
+from sepnet.export.shared import import_package, metadata
 
 PRODUCER = "sepnet"
 OPSET = 20
@@ -91,9 +91,7 @@ def describe(file: Any, *, name: str, classes: Sequence[str], mean: Sequence[flo
     onnx = import_onnx()
     file.producer_name, file.graph.name = PRODUCER, name
     file.doc_string = "pixels (N, C, H, W), uint8, 0 to 255, to a score for each class; the largest is the answer"
-    preprocessing = {"applied_in_graph": True, "rule": "(pixel / 255 - mean) / std", "mean": [*mean], "std": [*std]}
-    labels = json.dumps([*classes])
-    onnx.helper.set_model_props(file, {"labels": labels, "preprocessing": json.dumps(preprocessing)})
+    onnx.helper.set_model_props(file, metadata(classes, mean, std))
 
 
 def scores(content: bytes, images: Tensor, *, threads: int = 0) -> Tensor:
@@ -108,7 +106,7 @@ def scores(content: bytes, images: Tensor, *, threads: int = 0) -> Tensor:
 
 def open_session(content: bytes, *, threads: int = 0) -> Any:
     """Return an ONNX Runtime session on the processor."""
-    runtime = _import("onnxruntime")
+    runtime = import_package("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -131,15 +129,8 @@ def import_onnx() -> Any:
         SepnetError: what the export to ONNX needs is not installed.
 
     """
-    _import("onnxscript")
-    return _import("onnx")
-
-
-def _import(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise SepnetError(f"{name} cannot be imported: install it with pip install 'sepnet[onnx]'") from error
+    import_package("onnxscript", "onnx")
+    return import_package("onnx", "onnx")
 
 
 def _require_close(found: Tensor, expected: Tensor, name: str) -> None:

@@ -5,7 +5,6 @@ The schema is that of ``tensorflow/compiler/mlir/lite/schema/schema.fbs``, whose
 
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from math import prod
 from typing import Any
 
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sepnet.errors import SepnetError
 from sepnet.export.int8.schedule import Buffer, place
+from sepnet.export.shared import import_package
 
 IDENTIFIER, VERSION = b"TFL3", 3
 MARK = "written by sepnet"
@@ -30,8 +29,8 @@ class Writer:
     """Puts tensors and operators into a flatbuffer, one after the other; tensors are numbered in that order."""
 
     def __init__(self) -> None:
-        self._tflite = _import("tflite")
-        self._builder = _import("flatbuffers").Builder()
+        self._tflite = import_package("tflite", "tflite")
+        self._builder = import_package("flatbuffers", "tflite").Builder()
         self._buffers = [self.table("Buffer")]
         self._tensors: list[int] = []
         self._codes: dict[tuple[int, int], int] = {}
@@ -168,7 +167,7 @@ def open_interpreter(content: bytes) -> Any:
         SepnetError: LiteRT is not installed.
 
     """
-    return _import("ai_edge_litert.interpreter").Interpreter(model_content=content, num_threads=1)
+    return import_package("ai_edge_litert.interpreter", "tflite").Interpreter(model_content=content, num_threads=1)
 
 
 def is_ours(content: bytes) -> bool:
@@ -187,10 +186,3 @@ def _run(interpreter: Any, images: Tensor) -> tuple[Tensor, float]:
     interpreter.invoke()
     took = time.perf_counter() - start
     return torch.from_numpy(interpreter.get_tensor(found["index"])), took
-
-
-def _import(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise SepnetError(f"{name} cannot be imported: install it with pip install 'sepnet[tflite]'") from error

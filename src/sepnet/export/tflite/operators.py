@@ -5,7 +5,6 @@ converter (some 600 MB each) quantize once more in their own way, and end at ano
 differ from the plan's by a step, since TensorFlow Lite rounds twice where the plan rounds once.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatchmethod
@@ -30,6 +29,7 @@ from sepnet.export.int8.plan import (
     Table,
     View,
 )
+from sepnet.export.shared import metadata
 from sepnet.export.tflite.file import INPUT, OUTPUT, Writer
 
 FUNCTIONS = {"relu": ("RELU", 2), "hardswish": ("HARD_SWISH", 1), "rescale": ("QUANTIZE", 1)}
@@ -37,7 +37,6 @@ FUNCTIONS = {"relu": ("RELU", 2), "hardswish": ("HARD_SWISH", 1), "rescale": ("Q
 NONE = ((0, 0), (0, 0))
 SAME, VALID = 0, 1
 DEPTHWISE = "DEPTHWISE_CONV_2D"
-RULE = "(pixel / 255 - mean) / std"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +73,7 @@ class _PlanWriter:
         shape = self._constant("shape", (-1, len(plan.classes)))
         scores = self._value(OUTPUT, (len(plan.classes),), plan.output)
         self._file.operator("RESHAPE", 1, [self._tensors[plan.output], shape], scores)
-        preprocessing = {"applied_in_graph": True, "rule": RULE, "mean": [*plan.mean], "std": [*plan.std]}
-        notes = {"labels": json.dumps([*plan.classes]), "preprocessing": json.dumps(preprocessing)}
+        notes = metadata(plan.classes, plan.mean, plan.std)
         content = self._file.content(plan.network, [self._tensors[0]], [scores], notes)
         return TFLiteFile(content, self._file.arena_bytes)
 
