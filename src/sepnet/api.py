@@ -31,7 +31,7 @@ from sepnet.training import experiment, trained_network
 
 if TYPE_CHECKING:
     from sepnet.data.findings import DataReport
-    from sepnet.export.artifacts import Score
+    from sepnet.runs.scores import Score
 
 __all__ = [
     "Dataset",
@@ -496,15 +496,19 @@ def score_exports(
     network: nn.Module | None = None,
     trust: bool = False,
 ) -> "list[Score]":
-    """Judge what :func:`export_run` writes, all but ``keras``, on all images that the run was scored on.
+    """Judge what :func:`export_run` writes on all images that the run was scored on; the run itself comes first.
 
     A score has the accuracy, the share of images to which the run itself answers alike, the file's bytes, an int8
-    network's peak RAM, and the time for one image on one core. C is compiled for this machine, where it has a
-    compiler; otherwise its definition answers in its place, the same to the bit, and is not timed.
+    network's peak RAM, and the time for one image on one core. Keras is timed where PyTorch is its backend. C is
+    compiled for this machine, where it has a compiler; otherwise its definition answers in its place, the same to the
+    bit, and is not timed.
+
+    The scores are kept in the run's folder, of each format the last one, and are shown in its report. Those of weights
+    that come with sepnet are only returned.
 
     Args:
         run: as for :func:`load`.
-        formats: of ``onnx``, ``onnx-int8``, ``tflite`` and ``c``.
+        formats: as for :func:`export_run`, one or more.
         network: as for :func:`load`.
         trust: as for :func:`load`.
 

@@ -1,5 +1,6 @@
 """A trained run written for other runtimes and devices: its answers, its files, and nothing of a user's lost."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from tests.cli_support import Captured, prepare
 pytest.importorskip("onnxscript", reason="sepnet[onnx] is not installed")
 pytest.importorskip("tflite", reason="sepnet[tflite] is not installed")
 pytest.importorskip("ai_edge_litert", reason="sepnet[tflite] is not installed")
-FORMATS = ("onnx", "onnx-int8", "tflite", "c")
+os.environ["KERAS_BACKEND"] = "torch"
+pytest.importorskip("keras", reason="sepnet[keras] is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
+FORMATS = ("keras", "onnx", "onnx-int8", "tflite", "c")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +35,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.slow
 def test_every_format_answers_as_the_run(trained: Run) -> None:
     scores = {one.format: one for one in sepnet.score_exports(trained, FORMATS)}
-    assert scores["onnx"].agreement == 1
-    assert scores["onnx"].accuracy == pytest.approx(trained.history[-1].val_accuracy)
+    assert list(scores) == ["torch", *FORMATS]
+    for name in ("torch", "keras", "onnx"):
+        assert scores[name].agreement == 1
+        assert scores[name].accuracy == pytest.approx(trained.history[-1].val_accuracy)
+        assert scores[name].arena_bytes is None
+    assert all(score.seconds is not None and score.seconds > 0 for score in scores.values())
+    assert Run.open(trained.path).scores == list(scores.values())
     for name in ("onnx-int8", "tflite", "c"):
         assert scores[name].agreement > 0.95
         assert scores[name].accuracy == pytest.approx(trained.history[-1].val_accuracy, abs=0.02)
@@ -47,7 +56,7 @@ def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captur
     assert command(arguments) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0] == str(file)
-    assert printed.out.splitlines()[2].split()[0] == "c"
+    assert [line.split()[0] for line in printed.out.splitlines()[1:]] == ["format", "torch", "c"]
     assert '#include "mine.h"' in file.read_text()
     assert "mine_run" in file.with_suffix(".h").read_text()
     assert command([*arguments[:-2], "--trust"]) == 0

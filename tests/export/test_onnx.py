@@ -28,7 +28,7 @@ def test_float_scores_are_pytorchs_and_labels_are_inside() -> None:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
     with torch.no_grad():
         expected = model((images / 255 - mean) / std)
-    torch.testing.assert_close(onnx_file.scores(content, images), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(onnx_file.scores(onnx_file.open_session(content), images), expected, atol=1e-4, rtol=0)
     described = {one.key: one.value for one in onnx.load_from_string(content).metadata_props}
     assert tuple(json.loads(described["labels"])) == CLASSES
     assert json.loads(described["preprocessing"])["mean"] == pytest.approx(MEAN)
@@ -40,7 +40,7 @@ def test_int8_scores_are_the_plans_within_few_steps() -> None:
     _, plan = everything()
     images = pixels(20, seed=5)
     content = onnx_int8.onnx_int8_bytes(plan)
-    apart = onnx_file.scores(content, images) - reference.logits(plan, images)
+    apart = onnx_file.scores(onnx_file.open_session(content), images) - reference.logits(plan, images)
     steps = apart.abs() / plan.scales[plan.output].scale
     assert float(steps.max()) <= 8
     assert float(steps.mean()) < 1
@@ -52,7 +52,8 @@ def test_int8_scores_are_the_plans_to_a_step_where_no_mean_falls_on_a_half() -> 
     shape = (3, 12, 12)
     plan = plan_of(randomized(build("resnet8", classes=5, image_shape=shape)), shape)
     images = pixels(10, shape, seed=5)
-    apart = onnx_file.scores(onnx_int8.onnx_int8_bytes(plan), images) - reference.logits(plan, images)
+    session = onnx_file.open_session(onnx_int8.onnx_int8_bytes(plan))
+    apart = onnx_file.scores(session, images) - reference.logits(plan, images)
     assert float((apart / plan.scales[plan.output].scale).abs().max()) <= 1.01
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import sepnet
 from sepnet.errors import SepnetError
-from sepnet.export.keras.file import write_keras
+from sepnet.export.keras.file import keras_bytes
 from sepnet.export.keras.plan import plan
 
 TOLERANCE = 1e-4
@@ -75,7 +75,7 @@ def _outputs(model: nn.Module, source: str, image_shape: tuple[int, int, int], p
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras's own, of PyTorch's arrays under NumPy 2
         path = Path(folder) / "network.keras"
-        write_keras(plan(model, image_shape), path, mean=[0.0] * channels, std=[1.0] * channels)
+        path.write_bytes(keras_bytes(plan(model, image_shape), mean=[0.0] * channels, std=[1.0] * channels))
         import keras
 
         file = keras.models.load_model(path)

@@ -1,6 +1,5 @@
 """``sepnet export``."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +9,6 @@ from sepnet.cli.evaluate import RunArgument
 from sepnet.cli.options import TrustOption, only_results
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
-
-
-class ExportFormat(StrEnum):
-    """What the file is for."""
-
-    keras = "keras"
-    onnx = "onnx"
-    onnx_int8 = "onnx-int8"
-    tflite = "tflite"
-    c = "c"
-
 
 TAKES = {
     "keras": "a Keras model of pixels 0 to 255, images (N, height, width, channels), to a score for each class",
@@ -33,7 +21,10 @@ TAKES = {
 
 def command(
     run: RunArgument,
-    form: Annotated[ExportFormat, typer.Option("--format", help="Target format.")] = ExportFormat.keras,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar=f"{'|'.join(TAKES)}", help="Target format, or several, a comma between them."),
+    ] = "keras",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +37,8 @@ def command(
         bool,
         typer.Option(
             "--score",
-            help="Score what was written on all images that the run was scored on, and print a table; not for keras.",
+            help="Score what was written on all images that the run was scored on: print a table, and keep it in the "
+            "run's folder and its reports.",
         ),
     ] = False,
     trust: TrustOption = False,
@@ -60,14 +52,19 @@ def command(
     none.
     """
     from sepnet import api
-    from sepnet.export.artifacts import score_table
+    from sepnet.runs.scores import to_text
 
-    if score and form == ExportFormat.keras:
-        raise SepnetError("--score is not for --format keras: score the file with keras.Model.evaluate")
-    with only_results():
-        file = api.export_run(run, str(form), out, trust=trust)
-        table = score_table(api.score_exports(run, [str(form)], trust=trust)) if score else ""
-    notice(TAKES[str(form)])
-    print(file)
-    if table:
+    formats = form.split(",")
+    if out is not None and len(formats) > 1:
+        raise SepnetError(
+            f"--out names one file and --format {form} makes {len(formats)}: give one format, or no --out"
+        )
+    for name in formats:
+        with only_results():
+            file = api.export_run(run, name, out, trust=trust)
+        notice(TAKES[name])
+        print(file)
+    if score:
+        with only_results():
+            table = to_text(api.score_exports(run, formats, trust=trust))
         print(table)

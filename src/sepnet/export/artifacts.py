@@ -1,14 +1,16 @@
-"""What is written for a device or another runtime, beside Keras: the files, and how each answers.
+"""What is written for another framework, another runtime or a device: the files, and how each answers.
 
-``onnx`` is the float network; ``onnx-int8``, ``tflite`` and ``c`` are of one int8 plan.
+``keras`` and ``onnx`` are the float network; ``onnx-int8``, ``tflite`` and ``c`` are of one int8 plan.
 """
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from sepnet.errors import SepnetError
@@ -19,21 +21,24 @@ from sepnet.export.int8.lowering import lower
 from sepnet.export.int8.plan import Plan
 from sepnet.export.int8.quantization import quantize
 from sepnet.export.int8.schedule import schedule
+from sepnet.export.keras import file as keras_file
+from sepnet.export.keras.plan import plan as keras_plan
 from sepnet.export.onnx import file as onnx_file
 from sepnet.export.onnx.qdq import onnx_int8_bytes
 from sepnet.export.tflite import file as tflite_file
 from sepnet.export.tflite.operators import write_tflite
-from sepnet.files import write_atomically
+from sepnet.files import read_file, write_atomically
 from sepnet.notices import notice
+from sepnet.runs.scores import Score
 
-SUFFIXES = {"onnx": ".onnx", "onnx-int8": ".onnx", "tflite": ".tflite", "c": ".c"}
-ENDINGS = {"onnx": ".onnx", "onnx-int8": "-int8.onnx", "tflite": ".tflite", "c": ".c"}
+SUFFIXES = {"keras": ".keras", "onnx": ".onnx", "onnx-int8": ".onnx", "tflite": ".tflite", "c": ".c"}
+ENDINGS = {**SUFFIXES, "onnx-int8": "-int8.onnx"}
 """How a file is named after its network, unless the user names it."""
 TIMED = 20
 """Images by which a latency is measured, one at a time."""
 
-Answer = Callable[[Tensor], tuple[Tensor, float]]
-"""Scores ``(N, classes)`` of images ``(N, C, H, W)``, uint8, and the seconds that one took on one core."""
+Answer = Callable[[Tensor], tuple[Tensor, float | None]]
+"""Scores ``(N, classes)`` of images ``(N, C, H, W)``, uint8, and the seconds that one took on one core, if measured."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +119,10 @@ class Exporter:
             source = write_source(self.plan, name)
             files = {".h": source.header.encode(), ".c": source.source.encode()}
             return Artifact(format=format, files=files, answer=self._c(source), arena_bytes=self._arena())
+        if format == "keras":
+            layers = keras_plan(self.model, self.image_shape, name=self.name)
+            content = keras_file.keras_bytes(layers, mean=self.mean, std=self.std)
+            return Artifact(format=format, files={".keras": content}, answer=_keras(content))
         if format == "onnx":
             content = onnx_file.onnx_bytes(
                 self.model, self.image_shape, name=self.name, classes=self.classes, mean=self.mean, std=self.std
@@ -130,25 +139,31 @@ class Exporter:
         return schedule(self.plan).arena_bytes
 
     def _c(self, source: Source) -> Answer:
-        def answer(images: Tensor) -> tuple[Tensor, float]:
+        def answer(images: Tensor) -> tuple[Tensor, float | None]:
             if shutil.which("cc") is None:
-                return reference.run(self.plan, images), float("nan")
+                return reference.run(self.plan, images), None
             answers = run_on_host(source, images)
             return answers.scores, answers.cost
 
         return answer
 
 
+def _keras(content: bytes) -> Answer:
+    def answer(images: Tensor) -> tuple[Tensor, float | None]:
+        model = keras_file.open_model(content)
+        found = keras_file.scores(model, images)
+        if not keras_file.computes_by_torch():
+            return found, None
+        return found, seconds_on_one_core(lambda image: keras_file.scores(model, image), images)
+
+    return answer
+
+
 def _onnx(content: bytes) -> Answer:
     def answer(images: Tensor) -> tuple[Tensor, float]:
-        found = onnx_file.scores(content, images)
         session = onnx_file.open_session(content, threads=1)
-        singles = [{onnx_file.INPUT: image.numpy()} for image in images[:TIMED].split(1)]
-        session.run(None, singles[0])
-        start = time.perf_counter()
-        for single in singles:
-            session.run(None, single)
-        return found, (time.perf_counter() - start) / len(singles)
+        took = seconds_on_one_core(lambda image: session.run(None, {onnx_file.INPUT: image.numpy()}), images)
+        return onnx_file.scores(onnx_file.open_session(content), images), took
 
     return answer
 
@@ -161,26 +176,37 @@ def _tflite(content: bytes) -> Answer:
     return answer
 
 
+def seconds_on_one_core(answer: Callable[[Tensor], object], images: Tensor) -> float:
+    """Return the mean time that an answer to one image takes, PyTorch kept to one thread."""
+    singles = images[:TIMED].split(1)
+    with _one_thread():
+        answer(singles[0])
+        start = time.perf_counter()
+        for single in singles:
+            answer(single)
+        return (time.perf_counter() - start) / len(singles)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _is_ours(path: Path) -> bool:
-    content = path.read_bytes()
+    try:
+        content = read_file(path)
+    except SepnetError:
+        return False
+    if path.suffix == keras_file.SUFFIX:
+        return keras_file.is_ours(content)
     if path.suffix == ".tflite":
         return tflite_file.is_ours(content)
     return onnx_file.is_ours(content) if path.suffix == ".onnx" else MARK.encode() in content.partition(b"\n")[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """An artifact judged by labelled images; shares are of 1."""
-
-    format: str
-    images: int
-    accuracy: float
-    agreement: float
-    """Images to which it gives the run's own answer."""
-    bytes: int
-    arena_bytes: int | None
-    seconds: float
-    """For one image, on one core; not a number where it was not measured."""
 
 
 def score(artifact: Artifact, images: Tensor, labels: Tensor, logits: Tensor) -> Score:
@@ -197,16 +223,3 @@ def score(artifact: Artifact, images: Tensor, labels: Tensor, logits: Tensor) ->
         arena_bytes=artifact.arena_bytes,
         seconds=seconds,
     )
-
-
-def score_table(scores: Sequence[Score]) -> str:
-    """Return scores for a person, a line each."""
-    lines = [
-        f"{'format':<10}{'images':>8}{'accuracy %':>12}{'agreement %':>13}{'file bytes':>12}{'RAM bytes':>11}{'ms':>8}"
-    ]
-    for one in scores:
-        arena = f"{one.arena_bytes:,}" if one.arena_bytes else "–"
-        took = f"{1000 * one.seconds:.2f}" if one.seconds == one.seconds else "–"
-        shares = f"{100 * one.accuracy:>12.2f}{100 * one.agreement:>13.2f}"
-        lines.append(f"{one.format:<10}{one.images:>8,}{shares}{one.bytes:>12,}{arena:>11}{took:>8}")
-    return "\n".join(lines)

@@ -7,9 +7,15 @@ from torch import nn
 
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
-from sepnet.export.artifacts import ENDINGS, SUFFIXES, Exporter, Score, require_writable, score
+from sepnet.export.artifacts import ENDINGS, SUFFIXES, Exporter, require_writable, score, seconds_on_one_core
 from sepnet.inference import classifier
+from sepnet.networks.shipped import is_shipped
+from sepnet.notices import notice
 from sepnet.runs import Run
+from sepnet.runs.scores import Score
+
+TORCH = "torch"
+"""What a table of scores calls the run itself."""
 
 
 def export_run(
@@ -22,19 +28,10 @@ def export_run(
     trust: bool = False,
 ) -> Path:
     """Write a run's network, see :func:`sepnet.export_run`; unless ``out`` is given, in ``folder``."""
-    if format != "keras" and format not in SUFFIXES:
-        raise SepnetError(f"unknown format '{format}': expected keras, {', '.join(SUFFIXES)}")
-    config, name = run.config, _name(run)
-    file = folder / f"{name}{ENDINGS.get(format, '.keras')}" if out is None else out
-    if format == "keras":
-        from sepnet.export.keras.file import write_keras
-        from sepnet.export.keras.plan import plan
-
-        layers = plan(classifier.load(run, network, trust=trust), config.image_shape, name=config.network)
-        write_keras(layers, file, mean=config.mean, std=config.std)
-    else:
-        require_writable(file, format)
-        _exporter(run, classifier.load(run, network, trust=trust)).make(format, file.stem).write(file)
+    _require_formats([format])
+    file = folder / f"{_name(run)}{ENDINGS[format]}" if out is None else out
+    require_writable(file, format)
+    _exporter(run, classifier.load(run, network, trust=trust)).make(format, file.stem).write(file)
     return file
 
 
@@ -42,12 +39,40 @@ def score_exports(
     run: Run, formats: Sequence[str], network: nn.Module | None = None, *, trust: bool = False
 ) -> list[Score]:
     """Judge what is exported by the images that the run was scored on, see :func:`sepnet.score_exports`."""
-    if unknown := next((name for name in formats if name not in SUFFIXES), None):
-        raise SepnetError(f"format '{unknown}' cannot be scored: expected {', '.join(SUFFIXES)}")
+    _require_formats(formats)
     exporter = _exporter(run, classifier.load(run, network, trust=trust))
     split = _data_of(run).test
-    logits = classifier.Classifier(run, network, trust=trust).logits(split.images)
-    return [score(exporter.make(name, _name(run)), split.images, split.labels, logits) for name in formats]
+    answering = classifier.Classifier(run, network, trust=trust)
+    logits = answering.logits(split.images)
+    on_processor = answering.device.type == "cpu"
+    itself = Score(
+        format=TORCH,
+        images=len(split),
+        accuracy=float((logits.argmax(1) == split.labels).double().mean()),
+        agreement=1.0,
+        bytes=run.weights_bytes,
+        seconds=seconds_on_one_core(answering.logits, split.images) if on_processor else None,
+    )
+    scores = [itself]
+    for name in dict.fromkeys(formats):
+        scores.append(score(exporter.make(name, _name(run)), split.images, split.labels, logits))
+    _keep(run, scores)
+    return scores
+
+
+def _require_formats(formats: Sequence[str]) -> None:
+    if unknown := next((name for name in formats if name not in SUFFIXES), None):
+        raise SepnetError(f"unknown format '{unknown}': expected {', '.join(SUFFIXES)}")
+
+
+def _keep(run: Run, scores: Sequence[Score]) -> None:
+    """Keep scores in the run's folder; where nothing can be written there, say so: they have been computed."""
+    if is_shipped(run.path):
+        return
+    try:
+        run.keep_scores(scores)
+    except SepnetError as error:
+        notice(f"the scores are not kept: {error}")
 
 
 def _name(run: Run) -> str:

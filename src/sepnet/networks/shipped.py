@@ -22,3 +22,8 @@ def shipped_folder(name: str) -> Path:
     if not has_weights(name):
         raise SepnetError(f"sepnet has no trained weights for '{name}': give a run's folder, as `sepnet train` makes")
     return WEIGHTS / name
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a run's folder is one that comes with sepnet, where nothing is written."""
+    return folder.resolve().parent == WEIGHTS.resolve()

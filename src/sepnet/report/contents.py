@@ -73,6 +73,11 @@ class Contents:
         return self.contenders[0].config
 
     @property
+    def scored(self) -> list[tuple[Contender, Run]]:
+        """The runs whose exports were scored, and the contender that each is of."""
+        return [(contender, run) for contender in self.contenders for run in contender.runs if run.scores]
+
+    @property
     def images(self) -> str:
         """What accuracy was measured on, in words."""
         return VALIDATIONS[self.config.validation]

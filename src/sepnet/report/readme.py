@@ -13,6 +13,7 @@ from sepnet.comparison.contestants import SCORED_ON
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape, fenced
 from sepnet.report.reproduction import can_be_made_again, has_preset, train_command
+from sepnet.runs import scores
 from sepnet.runs.history import best
 
 
@@ -48,6 +49,7 @@ def to_readme(contents: Contents, pictures: dict[str, str], *, folder: Path) -> 
         headline=headline(contents),
         commands=commands(contents, folder),
         best=best,
+        score_heads=scores.HEADS,
         data=escape(_data(contents)),
     )
 

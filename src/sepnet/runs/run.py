@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from sepnet.errors import SepnetError
 from sepnet.files import exclusively, exists, read_file, read_text, remove_file, write_atomically
 from sepnet.folders import create_folder, numbered
 from sepnet.notices import notice, notice_once
-from sepnet.runs import checkpoint
+from sepnet.runs import checkpoint, scores
 from sepnet.runs.config import RunConfig
 from sepnet.runs.figures import derive_figures, require_figures, require_logits
 from sepnet.runs.history import Epoch, from_csv, to_columns, to_csv, to_log
 from sepnet.runs.manifest import MANIFEST, verify_manifest, write_manifest
+from sepnet.runs.scores import Score
 from sepnet.settings import parse_json
 from sepnet.tensors import pack_tensors, unpack_tensors
 
@@ -38,9 +39,10 @@ TENSORBOARD = "tensorboard"
 RESULT = "result.json"
 ANATOMY = "anatomy.json"
 DEFINITION = "definition.py"
-FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT, ANATOMY, DEFINITION)
+SCORES = "scores.json"
+FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT, ANATOMY, DEFINITION, SCORES)
 """All that a run's folder holds of its own, beside the manifest that seals a finished one."""
-OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION)
+OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION, SCORES)
 """What may be deleted: the first serves to train more epochs, the others are made anew."""
 SEALED_BY = "sealed_by"
 """The key of a result that says that its run is finished when it has a manifest, and not before."""
@@ -276,15 +278,42 @@ class Run:
             SEALED_BY: MANIFEST,
         }
         write_atomically(self.path / RESULT, json.dumps(result, indent=2) + "\n")
+        remove_file(self.path / SCORES)  # of the weights before, where the run was given more epochs
         write_manifest(self.path, FILES)
 
     def write_network(self, anatomy: Anatomy, definition: str) -> None:
         """Write what the network is: its anatomy, and its definition in Keras."""
-        contents = {ANATOMY: anatomy_file.dump(anatomy).encode(), DEFINITION: definition.encode()}
-        if self.sealed:  # the seal first: a file that it names may be missing, one that it does not name may not be
+        self._add({ANATOMY: anatomy_file.dump(anatomy).encode(), DEFINITION: definition.encode()})
+
+    def _add(self, contents: dict[str, bytes]) -> None:
+        """Write files that may be missing, and seal a sealed run with them.
+
+        The seal comes first: a file that it names may be missing, one that it does not name may not be there.
+        """
+        if self.sealed:
+            for name in contents:
+                remove_file(self.path / name)
             write_manifest(self.path, FILES, more=contents)
         for name, content in contents.items():
             write_atomically(self.path / name, content)
+
+    def keep_scores(self, new: Sequence[Score]) -> None:
+        """Keep how the run's network answers in formats that it was exported to; of each format the last score.
+
+        Raises:
+            SepnetError: the run is unfinished, another process holds it, or the system refused.
+
+        """
+        with self.lock():
+            self.require_finished()
+            self._add({SCORES: scores.to_json(scores.merge(self.scores, new)).encode()})
+
+    @property
+    def scores(self) -> list[Score]:
+        """What :meth:`keep_scores` kept of the final weights."""
+        if not self.finished or not exists(self.path / SCORES):
+            return []
+        return scores.from_json(self._read_text(SCORES), source=f"'{self.path / SCORES}'")
 
     @property
     def anatomy(self) -> Anatomy | None:
@@ -351,6 +380,11 @@ class Run:
     def weights(self) -> dict[str, Tensor]:
         """Return the final weights, the recipe's average where it keeps one."""
         return self._read_tensors(WEIGHTS)
+
+    @property
+    def weights_bytes(self) -> int:
+        """The size of the file of the final weights."""
+        return (self.path / WEIGHTS).stat().st_size
 
     def logits(self) -> tuple[Tensor, Tensor]:
         """Return the final logits ``(N, classes)`` on the validation images, and their labels ``(N,)``."""

@@ -1,5 +1,7 @@
 """A Keras model with trained weights, and the ``.keras`` file that holds it."""
 
+import contextlib
+import io
 import json
 import os
 import sys
@@ -7,19 +9,22 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from sepnet.errors import SepnetError, first_line
 from sepnet.export.keras.builder import KerasLayer
 from sepnet.export.keras.plan import KerasPlan
-from sepnet.files import open_regular, write_atomically
-from sepnet.notices import notice
 
 SUFFIX = ".keras"
 MARK = "sepnet_"
 """How the names of the models in sepnet's files begin."""
+BATCH = 500
 
 
 def to_keras(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) -> Any:
@@ -47,34 +52,66 @@ def to_keras(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) ->
     return model
 
 
-def write_keras(plan: KerasPlan, path: Path, *, mean: Sequence[float], std: Sequence[float]) -> None:
-    """Write the ``.keras`` file of a network; one that sepnet wrote before is replaced, and it says so.
+def keras_bytes(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) -> bytes:
+    """Return the ``.keras`` file of a network.
 
     Raises:
-        SepnetError: the name does not end in ``.keras``, the folder does not exist, another's file is there, or
-            it could not be written.
+        SepnetError: Keras is not installed, or the clock is before the first date of a ZIP archive.
 
     """
-    if path.suffix != SUFFIX:
-        raise SepnetError(f"'{path}' does not end in {SUFFIX}, without which Keras opens no file: name it so")
-    if not path.parent.is_dir():
-        raise SepnetError(f"folder '{path.parent}' does not exist: make it, or choose another --out")
     if time.localtime().tm_year < 1980:
         raise SepnetError(
             f"this machine's clock says {time.localtime().tm_year}, and a {SUFFIX} file, a ZIP archive, holds no date "
             "before 1980: set the clock"
         )
-    if path.exists():
-        if not _is_ours(path):
-            raise SepnetError(f"'{path}' exists and is not sepnet's: move it away, or choose another --out")
-        notice(f"replacing {path}")
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Keras's own, of PyTorch's arrays under NumPy 2
-        model = to_keras(plan, mean=mean, std=std)
+    with tempfile.TemporaryDirectory() as folder, quiet_keras():
         file = Path(folder) / f"model{SUFFIX}"
-        model.save(file)
-        content = file.read_bytes()
-    write_atomically(path, content)
+        to_keras(plan, mean=mean, std=std).save(file)
+        return file.read_bytes()
+
+
+def open_model(content: bytes) -> Any:
+    """Return the model in a ``.keras`` file, which runs no code of the file's own.
+
+    Raises:
+        SepnetError: Keras is not installed.
+
+    """
+    keras = _import_keras()
+    with tempfile.TemporaryDirectory() as folder, quiet_keras():
+        file = Path(folder) / f"model{SUFFIX}"
+        file.write_bytes(content)
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+
+
+def scores(model: Any, images: Tensor) -> Tensor:
+    """Return a model's scores ``(N, classes)``, float32, of images ``(N, C, H, W)``, uint8."""
+    with quiet_keras():
+        parts = [model.predict_on_batch(batch.permute(0, 2, 3, 1).numpy()) for batch in images.split(BATCH)]
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def computes_by_torch() -> bool:
+    """Say whether PyTorch, whose threads can be limited, is what Keras computes by."""
+    return bool(_import_keras().backend.backend() == "torch")
+
+
+@contextlib.contextmanager
+def quiet_keras() -> Iterator[None]:
+    """Hide Keras's own warnings, of PyTorch's arrays under NumPy 2."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def is_ours(content: bytes) -> bool:
+    """Say whether sepnet wrote a ``.keras`` file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            name = json.loads(archive.read("config.json"))["config"]["name"]
+    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError):
+        return False
+    return str(name).startswith(MARK)
 
 
 def _apply(keras: Any, layer: KerasLayer, inputs: list[Any], layers: dict[int, Any]) -> Any:
@@ -107,12 +144,3 @@ def _import_keras() -> Any:
             "backend that is installed"
         ) from error
     return keras
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            name = json.loads(archive.read("config.json"))["config"]["name"]
-    except (SepnetError, zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError):
-        return False
-    return str(name).startswith(MARK)

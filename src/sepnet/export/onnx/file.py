@@ -82,7 +82,7 @@ def onnx_bytes(
     onnx.checker.check_model(file)
     with torch.no_grad():
         expected = wrapped(images)
-    _require_close(scores(content, images), expected, name)
+    _require_close(scores(open_session(content), images), expected, name)
     return content
 
 
@@ -94,18 +94,14 @@ def describe(file: Any, *, name: str, classes: Sequence[str], mean: Sequence[flo
     onnx.helper.set_model_props(file, metadata(classes, mean, std))
 
 
-def scores(content: bytes, images: Tensor, *, threads: int = 0) -> Tensor:
-    """Return ONNX Runtime's scores ``(N, classes)``, float32, of images ``(N, C, H, W)``, uint8.
-
-    ``threads`` limits how many compute; 0 takes all.
-    """
-    session = open_session(content, threads=threads)
+def scores(session: Any, images: Tensor) -> Tensor:
+    """Return ONNX Runtime's scores ``(N, classes)``, float32, of images ``(N, C, H, W)``, uint8."""
     parts = [session.run([OUTPUT], {INPUT: batch.numpy()})[0] for batch in images.split(100)]
     return torch.from_numpy(np.concatenate(parts))
 
 
 def open_session(content: bytes, *, threads: int = 0) -> Any:
-    """Return an ONNX Runtime session on the processor."""
+    """Return an ONNX Runtime session on the processor; ``threads`` limits how many compute, 0 takes all."""
     runtime = import_package("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
