@@ -5,9 +5,12 @@ on clean code must not fail by luck; `./test --hypothesis-profile=default` looks
 """
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from sepnet.backend import native
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
@@ -19,3 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="module")
+def pytorch_alone() -> Iterator[None]:
+    """Train by PyTorch alone where the kernels are not what is tested: compiling takes a second a training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.SWITCH, native.NONE)
+        native._find.cache_clear()
+        yield
+    native._find.cache_clear()

@@ -14,6 +14,8 @@ from sepnet import __version__, api
 from sepnet.cli.app import app, run
 from tests.cli_support import Captured, prepare, run_json
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -11,6 +11,8 @@ from sepnet.cli.app import run
 from sepnet.errors import SepnetError
 from tests.cli_support import TRAIN, Captured, prepare, run_json
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

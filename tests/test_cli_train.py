@@ -14,6 +14,8 @@ from sepnet import api
 from sepnet.cli.app import run
 from tests.cli_support import RECIPE, TRAIN, Captured, prepare, run_json
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

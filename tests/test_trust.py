@@ -19,6 +19,8 @@ from sepnet.runs import Run
 from tests.cli_support import Captured, train_small
 from tests.training.support import patterns, seal, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)
 MARK = "owned"
 

@@ -14,6 +14,8 @@ import sepnet
 from sepnet.anatomy import KINDS
 from tests.training.support import patterns, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 class Two(nn.Module):
     def __init__(self) -> None:

@@ -8,7 +8,10 @@ import pytest
 from tests.faults.mutants import FAILURES, mutants
 from tests.faults.scene import build
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, links and alarms are POSIX's")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="pipes, links and alarms are POSIX's"),
+    pytest.mark.usefixtures("pytorch_alone"),
+]
 
 
 @pytest.mark.slow

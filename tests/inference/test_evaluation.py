@@ -28,6 +28,8 @@ from sepnet.runs import Run
 from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny, unseal
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 RECIPE = Recipe(name="test", epochs=2, batch_size=50, lr=0.1)
 CHAMPION = Path(__file__).parents[2] / "results" / "champion-cifar10"
 Captured = pytest.CaptureFixture[str]

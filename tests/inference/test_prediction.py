@@ -23,6 +23,8 @@ from sepnet.recipes.recipe import Recipe
 from tests.cli_support import train_small
 from tests.training.support import CLASSES, patterns, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 SHAPE = (3, 8, 8)
 RECIPE = Recipe(name="test", epochs=2, batch_size=50, lr=0.1)
 Captured = pytest.CaptureFixture[str]

@@ -24,8 +24,14 @@ from tests.report.drawing import BASE, PICTURES, draw, drawn_texts, evaluation, 
 
 pytestmark = pytest.mark.slow
 
-picture = pytest.mark.parametrize("name", PICTURES)
 themed = pytest.mark.parametrize("mode", THEMES)
+
+
+@pytest.fixture(scope="module", params=[(name, mode) for name in PICTURES for mode in THEMES], ids=", ".join)
+def picture(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Name and theme of a picture; what looks at one runs before the next is drawn."""
+    name, mode = request.param
+    return name, mode
 
 
 def wcag_contrast(one: Any, other: Any) -> float:
@@ -53,15 +59,13 @@ def ground(text: Text, palette: Palette) -> Any:
 # Legibility -----------------------------------------------------------------------------------------------------------
 
 
-@picture
-@themed
-def test_text_is_large_enough_stands_out_and_lies_inside(name: str, mode: str) -> None:
-    figure, texts, _ = saved(name, mode)
+def test_text_is_large_enough_stands_out_and_lies_inside(picture: tuple[str, str]) -> None:
+    (figure, texts, _), palette = saved(*picture), PALETTES[picture[1]]
     bounds = figure.bbox
     for text in texts:
         pixels_in_readme = float(text.get_fontsize()) / 72 * 830 / figure.get_figwidth()
         assert pixels_in_readme >= 12, text
-        assert wcag_contrast(text.get_color(), ground(text, PALETTES[mode])) >= 4.5, text
+        assert wcag_contrast(text.get_color(), ground(text, palette)) >= 4.5, text
         box = Text.get_window_extent(text)
         assert bounds.x0 <= box.x0, text
         assert box.x1 <= bounds.x1, text
@@ -69,21 +73,17 @@ def test_text_is_large_enough_stands_out_and_lies_inside(name: str, mode: str) -
         assert box.y1 <= bounds.y1, text
 
 
-@picture
-def test_no_text_covers_another(name: str) -> None:
-    _, texts, _ = saved(name, "light")
-    level = [text for text in texts if text.get_rotation() in (0, 90)]
-    for one, other in combinations(level, 2):
-        box, box2 = Text.get_window_extent(one), Text.get_window_extent(other)
+def test_no_text_covers_another(picture: tuple[str, str]) -> None:
+    _, texts, _ = saved(*picture)
+    level = [(text, Text.get_window_extent(text)) for text in texts if text.get_rotation() in (0, 90)]
+    for (one, box), (other, box2) in combinations(level, 2):
         across = min(box.x1, box2.x1) - max(box.x0, box2.x0)
         up = min(box.y1, box2.y1) - max(box.y0, box2.y0)
         assert across < 2 or up < 2, (one, other)
 
 
-@picture
-@themed
-def test_lines_and_frames_stand_out(name: str, mode: str) -> None:
-    (figure, _, _), palette = saved(name, mode), PALETTES[mode]
+def test_lines_and_frames_stand_out(picture: tuple[str, str]) -> None:
+    (figure, _, _), palette = saved(*picture), PALETTES[picture[1]]
     for axes in figure.axes:
         for line in axes.lines:
             if line.get_linestyle() != "None":
@@ -128,9 +128,8 @@ def test_mistakes_get_ever_further_from_the_background(mode: str) -> None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-@picture
-@themed
-def test_a_file_is_of_readme_size_and_holds_nothing_but_the_picture(name: str, mode: str) -> None:
+def test_a_file_is_of_readme_size_and_holds_nothing_but_the_picture(picture: tuple[str, str]) -> None:
+    name, mode = picture
     _, _, content = saved(name, mode)
     with Image.open(io.BytesIO(content)) as image:
         assert image.size[0] == 1660
@@ -141,7 +140,7 @@ def test_a_file_is_of_readme_size_and_holds_nothing_but_the_picture(name: str, m
         assert len(content) < (200_000 if "mistakes" in name else 250_000 if "data" in name else 150_000)
 
 
-@picture
+@pytest.mark.parametrize("name", ["curves", "fields", "classes", "confusion", "data", "cases", "mistakes"])
 def test_the_same_picture_is_the_same_file(name: str, tmp_path: Path) -> None:
     save(draw(name, "dark"), tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes() == saved(name, "dark")[2]

@@ -28,7 +28,7 @@ from sepnet.runs import Run
 from tests.cli_support import Captured, prepare
 from tests.training.support import patterns, seal, tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pytorch_alone")]
 
 COMPARE = (
     "compare net.py:small net.py:Residual --epochs 2 --base-recipe quick.toml --recipe quick.toml "

@@ -21,6 +21,8 @@ from sepnet.training.initialization import build_optimizer
 from tests.report.support import CONFIG
 from tests.training.support import tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 EPOCHS = [
     Epoch(
         epoch=number,

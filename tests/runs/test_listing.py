@@ -15,6 +15,8 @@ from sepnet.errors import SepnetError
 from sepnet.networks import NETWORKS as REGISTRY
 from tests.cli_support import Captured, train_small
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 @pytest.mark.slow
 def test_runs_in_every_form(tmp_path: Path, capsys: Captured) -> None:

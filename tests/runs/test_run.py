@@ -22,6 +22,8 @@ from sepnet.runs.config import RunConfig
 from tests.report.support import CONFIG, finished_run
 from tests.training.support import unseal
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:

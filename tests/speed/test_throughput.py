@@ -139,7 +139,8 @@ def test_a_network_is_no_faster_than_it_can_be() -> None:
 
 @pytest.mark.slow
 def test_other_images_and_classes(capsys: Captured) -> None:
-    speed = run_json("bench resnet8 --image-size 8x12 --channels 1 --classes 4 --images 16 --seconds 0.01", capsys)
+    images = "--image-size 8x12 --channels 1 --classes 4 --images 16 --validation-images 16"
+    speed = run_json(f"bench resnet8 {images} --seconds 0.01", capsys)
     assert speed["image_shape"] == [1, 8, 12]
     assert speed["recipe"] == "published"
     assert speed["batch_size"] == 16, "a batch has no more images than there are"

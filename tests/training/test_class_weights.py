@@ -14,6 +14,8 @@ from sepnet.recipes.recipe import Recipe
 from sepnet.training.step import TrainingStep, balanced_weights
 from tests.training.support import patterns, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 RECIPE = Recipe(name="test", epochs=2, batch_size=32, class_weights="balanced", label_smoothing=0.1)
 
 

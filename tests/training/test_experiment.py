@@ -18,6 +18,8 @@ from sepnet.training import experiment
 from sepnet.training.initialization import pixel_statistics
 from tests.training.support import CLASSES, patterns, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 RECIPE = Recipe(name="test", epochs=1, batch_size=50, lr=0.1)
 
 

@@ -22,7 +22,7 @@ from tests.training.test_loop import RECIPE
 loop.CHECKPOINT_SECONDS = 0.01
 name = sys.argv[2]
 resume = (Path("runs") / name / "config.toml").is_file()
-sepnet.train(tiny, patterns(), RECIPE, epochs=80, name=name, resume=resume)
+sepnet.train(tiny, patterns(), RECIPE, epochs=40, name=name, resume=resume)
 """
 
 
@@ -37,13 +37,13 @@ def _finish(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_five_times_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_a_run_killed_three_times_ends_with_the_same_weights(tmp_path: Path) -> None:
     _finish(_start(tmp_path, "whole"))
     generator = random.Random(7)
-    for _ in range(5):
+    for _ in range(3):
         process = _start(tmp_path, "killed")
         assert process.stderr is not None
-        for _ in range(generator.randint(1, 24)):  # two lines an epoch: at most 12 of the 80 epochs
+        for _ in range(generator.randint(1, 24)):  # two lines an epoch: at most 12 of the 40 epochs
             process.stderr.readline()
         time.sleep(generator.uniform(0, 0.05))
         process.kill()
@@ -56,6 +56,6 @@ def test_a_run_killed_five_times_ends_with_the_same_weights(tmp_path: Path) -> N
         assert (killed / file).read_bytes() == (whole / file).read_bytes()
     sessions = json.loads((killed / "environment.json").read_text())["sessions"]
     starts = [(session["from_epoch"], session["from_step"]) for session in sessions]
-    assert len(starts) == 6
+    assert len(starts) == 4
     assert starts == sorted(starts)
-    assert starts[-1] > (4, 0)
+    assert starts[-1] > (2, 0)

@@ -17,6 +17,8 @@ from sepnet.runs.history import Epoch
 from sepnet.training import loggers
 from tests.cli_support import USERS_FILE, train_small
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 TRAIN = """
 import sepnet
 from net import small

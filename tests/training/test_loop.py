@@ -22,6 +22,8 @@ from sepnet.training.interrupts import Interrupted
 from sepnet.training.step import TrainingStep
 from tests.training.support import patterns, tiny
 
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
+
 RECIPE = Recipe(
     name="test", epochs=3, batch_size=32, lr=0.2, crop=1, flip="alternating", average=0.9, weight_decay=1e-3
 )
@@ -82,43 +84,6 @@ def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> 
     assert not model.training
     for name, tensor in run.weights().items():
         assert torch.equal(tensor, model.state_dict()[name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        replace(RECIPE, lr=0.01),
-        replace(RECIPE, lr=0.01, optimizer="adam"),
-        replace(RECIPE, optimizer="muon"),
-        replace(RECIPE, first_size=0.5),
-        replace(RECIPE, cutout=3, mixup=0.2),
-    ],
-    ids=["sgd", "adam", "muon", "growing images", "cutout and mixup"],
-)
-def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
-) -> None:
-    whole = _train(tmp_path, recipe=recipe, name="whole")
-    step = loop.Trainer._step
-    for stop_at in (1, 7, 13):
-
-        def stop(trainer: loop.Trainer, indices: torch.Tensor, stop_at: int = stop_at) -> None:
-            step(trainer, indices)
-            if trainer.state.epoch * trainer.steps + trainer.state.step == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(loop.Trainer, "_step", stop)
-        with pytest.raises(Interrupted) as raised:
-            _train(tmp_path, recipe=recipe, name="broken", resume=stop_at > 1)
-        assert raised.value.exit_code == 143
-    monkeypatch.setattr(loop.Trainer, "_step", step)
-    resumed = _train(tmp_path, recipe=recipe, name="broken", resume=True)
-    assert [(s["from_epoch"], s["from_step"]) for s in resumed.sessions] == [(0, 0), (0, 2), (1, 3), (2, 4)]
-    assert _weights(resumed) == _weights(whole)
-    assert (resumed.path / "logits.safetensors").read_bytes() == (whole.path / "logits.safetensors").read_bytes()
-    for epoch, other in zip(resumed.history, whole.history, strict=True):
-        assert (epoch.loss, epoch.accuracy, epoch.val_loss) == (other.loss, other.accuracy, other.val_loss)
 
 
 @pytest.mark.slow
