@@ -76,6 +76,7 @@ def test_global_pooling_widens_the_field_and_what_follows_keeps_it() -> None:
         (Net(lambda net, x: net.c(x.flatten(2)), c=nn.Conv1d(3, 4, 3)), "layer 'c' (Conv1d)", "flattened"),
         (Net(lambda net, x: net.r(x.flatten(2))[0], r=nn.GRU(1024, 3)), "layer 'r' (GRU)", "recurrent"),
         (Net(lambda net, x: torch.flip(x, (2,))), "'flip'", "not known"),
+        (Net(lambda net, x: torch.cond(x.sum() > 0, torch.sin, torch.cos, (x,))), "its own forward", "uses cond"),
     ],
 )
 def test_unreadable_operations_are_named(model: nn.Module, layer: str, reason: str) -> None:

@@ -38,3 +38,24 @@ def test_each_layer_keeps_what_its_derivative_needs() -> None:
     image, features, pooled = 3 * 12 * 12 * 4, 8 * 10 * 10 * 4, 8 * 5 * 5 * 4
     kept = [layer.kept_for_backward for layer in trace(model, (3, 12, 12)).layers]
     assert kept == [image, features, pooled // 4 * 8, pooled, 0]
+
+
+class HalfOfIt(nn.Module):
+    """A network that sets its own precision, and trains its end alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self.conv(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits: Tensor = self.dense(features.mean((2, 3)))
+        return logits.float()
+
+
+def test_autocast_and_no_grad_of_a_network_s_own_count() -> None:
+    model, inputs, weight = HalfOfIt(), (4 + 10) * 2, 10 * 5 * 2
+    assert trace(model, (3, 12, 12)).kept_for_backward == inputs + weight
+    assert really_kept(model, torch.rand(1, 3, 12, 12)) == inputs + weight

@@ -267,6 +267,7 @@ REFUSED: list[tuple[nn.Module, str]] = [
     (Functional(lambda x: x.half().float()), "it changes the precision"),
     (Functional(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)), "values that were expanded"),
     (Functional(lambda x: torch.add(x, x, alpha=2)), "Keras has no layer for this arithmetic"),
+    (Functional(lambda x: x / 0), "it divides by 0"),
     (Functional(lambda x, g: g * x, g=nn.Parameter(torch.rand(1))), "no layer for a learned factor"),
     (Functional(lambda x, g: g + x, g=nn.Parameter(torch.rand(4, 1, 1))), "no layer that trains what it is to add"),
     (Functional(lambda x, w: F.conv2d(x, w.abs()), w=nn.Parameter(torch.rand(2, 4, 3, 3))), "its weight is computed"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from sepnet.anatomy.capture import capture
+from sepnet.errors import SepnetError
 
 OF_SHAPE_ALONE = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
@@ -67,8 +69,9 @@ class Operation:
 
     ``arguments`` are by the names in the operator's schema, its defaults among them; tensors are :class:`Value`.
     ``path`` is the module in whose ``forward`` it was called, ``module`` that module's class, with its package;
-    ``call`` is the same for all operations of one call of the module. ``overwritten`` is an earlier operation that
-    changed in place what this one reads through another view.
+    ``call`` is the same for all operations of one call of the module. ``autocast`` are the settings of the autocast
+    in which it was called. ``overwritten`` is an earlier operation that changed in place what this one reads through
+    another view.
     """
 
     target: Any
@@ -77,6 +80,7 @@ class Operation:
     module: str
     call: str
     with_gradient: bool
+    autocast: tuple[Any, ...] | None
     results: tuple[Value, ...] = ()
     overwritten: Operation | None = None
 
@@ -145,7 +149,8 @@ class Operation:
         """Compute its results in PyTorch, from the tensors of its inputs, and add them to ``tensors``."""
         given = {**self.arguments, **changed}
         arguments = pytree.tree_map_only(Value, tensors.__getitem__, given)
-        with torch.set_grad_enabled(self.with_gradient):
+        cast = nullcontext() if self.autocast is None else torch.autocast(*self.autocast)
+        with torch.set_grad_enabled(self.with_gradient), cast:
             results = self.target(**arguments)
         several = results if isinstance(results, tuple | list) else (results,)[: len(self.results)]
         tensors.update(zip(self.results, several, strict=True))
@@ -176,6 +181,7 @@ def read_graph(model: nn.Module, image_shape: Sequence[int], network: str) -> Gr
     """Return the graph of a network, captured once by :func:`capture`, which refuses some."""
     channels, height, width = image_shape
     program = capture(model, (channels, height, width), network)
+    _require_operators(program.graph_module, network)
     of, own = program.graph_signature, program.constants | tensors_of(model)
     names = {**of.inputs_to_parameters, **of.inputs_to_buffers, **of.inputs_to_lifted_tensor_constants}
     inputs = []
@@ -198,14 +204,35 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
+def _require_operators(module: fx.GraphModule, network: str) -> None:
+    """Refuse a call that holds functions and is no ATen operator, as ``torch.cond`` and ``torch.map`` are."""
+    for part in module.modules():
+        for node in part.graph.nodes if isinstance(part, fx.GraphModule) else []:
+            known = node.target is operator.getitem or hasattr(node.target, "_schema")
+            if node.op == "call_function" and not known and getattr(node.target, "__name__", "") not in MODES:
+                path = _caller(node)[0]
+                place = f"in layer '{path}'" if path else "in its own forward"
+                raise SepnetError(
+                    f"network '{network}' cannot be read: {place} it uses {node.target}, whose functions sepnet does "
+                    "not look into; write it as plain layers"
+                )
+
+
 class _Reader(fx.Interpreter):
     """Turns the nodes of a captured graph into operations; what an operation changed in place is seen changed."""
 
     def __init__(
-        self, part: Any, operations: list[Operation], stale: dict[Value, Operation], *, with_gradient: bool = True
+        self,
+        part: Any,
+        operations: list[Operation],
+        stale: dict[Value, Operation],
+        *,
+        with_gradient: bool = True,
+        autocast: tuple[Any, ...] | None = None,
     ) -> None:
         super().__init__(part, garbage_collect_values=False)
-        self.operations, self.stale, self.with_gradient = operations, stale, with_gradient
+        self.operations, self.stale = operations, stale
+        self.with_gradient, self.autocast = with_gradient, autocast
 
     def run_node(self, n: fx.Node) -> Any:
         """Return the result of a node, its tensors as :class:`Value`."""
@@ -216,8 +243,12 @@ class _Reader(fx.Interpreter):
         if mode not in MODES:
             return self._operation(n, args, kwargs)
         part, *inputs = args[MODES[mode] :]
-        with_gradient = bool(args[0]) if "grad" in mode else self.with_gradient
-        reader = _Reader(part, self.operations, self.stale, with_gradient=with_gradient)
+        with_gradient, autocast = self.with_gradient, self.autocast
+        if "grad" in mode:
+            with_gradient = bool(args[0])
+        else:
+            autocast = args[: MODES[mode]]
+        reader = _Reader(part, self.operations, self.stale, with_gradient=with_gradient, autocast=autocast)
         return reader.run(*inputs, initial_env=self.env)
 
     def _operation(self, node: fx.Node, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -225,7 +256,7 @@ class _Reader(fx.Interpreter):
         given = {**dict(zip((one.name for one in schema), args, strict=False)), **kwargs}
         arguments = {one.name: given.get(one.name, one.default_value) for one in schema}
         path, kind, call = _caller(node)
-        operation = Operation(node.target, arguments, path, kind, call, self.with_gradient)
+        operation = Operation(node.target, arguments, path, kind, call, self.with_gradient, self.autocast)
         sees = bool(operation.images) and operation.name not in OF_SHAPE_ALONE
         written, viewed = operation.writes, operation.views
         results = pytree.tree_map_only(

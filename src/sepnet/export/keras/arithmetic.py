@@ -75,6 +75,8 @@ def _aligned(build: Builder, first: Held, second: Held, shape: tuple[int, ...]) 
 def _rescale(build: Builder, kind: str, value: Held, numbers: Any, *, reverse: bool) -> Held:
     """Add arithmetic on a value and a number, or one for each channel; ``reverse`` says that the number is first."""
     if kind == "divide" and not reverse:
+        if not np.all(numbers):
+            raise Inexpressible("it divides by 0")
         kind, numbers = "multiply", 1 / numbers
     forms = {"add": (1.0, numbers), "multiply": (numbers, 0.0)}
     forms["subtract"] = (-1.0, numbers) if reverse else (1.0, -numbers)
