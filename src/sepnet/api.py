@@ -17,7 +17,7 @@ from sepnet.comparison.contestants import compare as compare_contestants
 from sepnet.comparison.significance import judge
 from sepnet.data import Dataset, Pictures, Split
 from sepnet.errors import SepnetError
-from sepnet.export import keras
+from sepnet.export import exported, keras
 from sepnet.export.int8.footprint import footprint
 from sepnet.inference import classifier, prediction
 from sepnet.networks import NETWORKS, build
@@ -460,7 +460,7 @@ def export_run(
 ) -> Path:
     """Write a trained network as a file of another framework, or C source, and return the file.
 
-    Each takes raw pixels, 0 … 255, and holds the labels, except ``keras``, which has no place for them:
+    Each takes raw pixels, 0 … 255, and holds the labels:
 
     - ``keras``: a ``.keras`` file for ``(N, H, W, C)``, compiled, so that
       ``keras.models.load_model(file).evaluate(pixels, labels)`` gives its accuracy;
@@ -530,26 +530,31 @@ def evaluate(
     trust: bool = False,
     device: str | torch.device | None = None,
     precision: str | None = None,
-) -> classifier.RunEvaluation:
+) -> classifier.RunEvaluation | exported.FileEvaluation:
     """Judge a trained network by labelled images: accuracy, loss, calibration, each class, and their confusion.
 
     On the images that the run was scored on, with the same processor and versions, the accuracy is exactly the
-    run's last.
+    run's last. A ``.keras``, ``.onnx`` or ``.tflite`` file of :func:`export_run` answers by its own runtime, and takes
+    labels and image shape from within.
 
     Args:
-        run: as for :func:`load`.
-        data: a dataset, or its name, of the run's classes and image shape; the run's own when absent.
+        run: as for :func:`load`, or an exported file.
+        data: a dataset, or its name, of the run's classes and image shape; the run's own when absent. A file has none.
         validation: ``test``, the dataset's test images, or ``holdout``, a tenth of its training images; those that
             the run was scored on when absent.
         network: as for :func:`load`.
         trust: as for :func:`load`.
-        device: ``auto``, ``cpu``, ``cuda`` …; the run's when absent.
-        precision: ``auto``, ``bf16`` or ``fp32``; the run's when absent.
+        device: ``auto``, ``cpu``, ``cuda`` …; the run's when absent. A file takes none.
+        precision: ``auto``, ``bf16`` or ``fp32``; the run's when absent. A file has its own.
 
     Raises:
-        SepnetError: as for :func:`load`, or the data are unknown or of other classes or another shape.
+        SepnetError: as for :func:`load`, the data are unknown or of other classes or another shape, or a file is not
+            as :func:`export_run` wrote it.
 
     """
+    if exported.names_file(run):
+        file = _exported_file(run, network=network, device=device, precision=precision)
+        return exported.evaluate(file, data, validation=validation)
     return classifier.evaluate(
         classifier.find_run(run),
         data,
@@ -579,7 +584,7 @@ def predict(
     Lanczos filter, which does not alias. Of an animation the first frame counts.
 
     Args:
-        run: as for :func:`load`.
+        run: as for :func:`load`, or an exported file, as for :func:`evaluate`.
         images: a file in any format that Pillow reads, a folder (the images in and below it, sorted, hidden ones
             left out), a ``PIL.Image.Image``, an array of uint8 ``(H, W)`` or ``(H, W, 3)``, or several of these.
         top: how many classes to name for each image, the likeliest first.
@@ -593,16 +598,22 @@ def predict(
         SepnetError: as for :func:`load`, or a file is missing or cannot be read; it is named.
 
     """
-    return prediction.predict(
-        classifier.find_run(run),
-        images,
-        top,
-        skip_broken=skip_broken,
-        network=network,
-        trust=trust,
-        device=device,
-        precision=precision,
-    )
+
+    def opened() -> classifier.TakesImages:
+        if exported.names_file(run):
+            return _exported_file(run, network=network, device=device, precision=precision)
+        found = classifier.find_run(run)
+        return classifier.Classifier(found, network, trust=trust, device=device, precision=precision)
+
+    return prediction.predict(opened, images, top, skip_broken=skip_broken)
+
+
+def _exported_file(run: str | Path | Run, **settings: Any) -> exported.ExportedFile:
+    """Return the network in a file, which takes no settings of a run's."""
+    for name, value in settings.items():
+        if value is not None:
+            raise SepnetError(f"{name} is given, and '{run}' computes as its runtime does: leave it out")
+    return exported.open_file(Path(str(run)))
 
 
 def bench(

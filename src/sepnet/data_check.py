@@ -34,9 +34,9 @@ def check_data(
     items = _items(data, pictures, run)
     report = checking.check(items)
     if run is not None:
-        classifier.require_same_kind(run, items.data, items.classes, items.images.shape[1:])
-        logits = classifier.Classifier(run, trust=trust).logits(items.images)
-        found = checking.suspicious_labels(items, logits)
+        answering = classifier.Classifier(run, trust=trust)
+        classifier.require_same_kind(answering, items.data, items.classes, items.images.shape[1:])
+        found = checking.suspicious_labels(items, answering.logits(items.images))
         report = replace(report, findings=(*report.findings, *found))
     return report, items
 

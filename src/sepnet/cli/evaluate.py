@@ -15,21 +15,33 @@ RunArgument = Annotated[
         autocompletion=complete_networks,
     ),
 ]
+RunOrFileArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|NETWORK|FILE",
+        help="A finished run's folder, a network whose trained weights come with sepnet, or a .keras, .onnx or .tflite "
+        "file that `sepnet export` wrote.",
+        autocompletion=complete_networks,
+    ),
+]
 DeviceOption = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda", help="Device to compute on; the run's unless given.")
+    str | None,
+    typer.Option(metavar="auto|cpu|cuda", help="Device to compute on; the run's unless given. Not for a file."),
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(metavar="auto|bf16|fp32", help="Arithmetic precision; the run's unless given.")
+    str | None,
+    typer.Option(metavar="auto|bf16|fp32", help="Arithmetic precision; the run's unless given. Not for a file."),
 ]
 
 
 def command(
-    run: RunArgument,
+    run: RunOrFileArgument,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FOLDER",
-            help="A dataset of the same classes; the run's unless given. Pictures are read as the run's own are.",
+            help="A dataset of the same classes; the run's unless given; a file needs one. Pictures are read as the "
+            "run's own are.",
             autocompletion=complete_datasets,
         ),
     ] = None,
@@ -38,7 +50,7 @@ def command(
         typer.Option(
             metavar="test|holdout",
             help="Which of its images: the test images, or the held-out tenth of the training images; "
-            "unless given those the run was scored on.",
+            "unless given those the run was scored on; of a file, the test images.",
         ),
     ] = None,
     device: DeviceOption = None,

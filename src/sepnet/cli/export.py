@@ -52,9 +52,11 @@ def command(
     none.
     """
     from sepnet import api
+    from sepnet.export.from_run import require_formats
     from sepnet.runs.scores import to_text
 
     formats = form.split(",")
+    require_formats(formats)
     if out is not None and len(formats) > 1:
         raise SepnetError(
             f"--out names one file and --format {form} makes {len(formats)}: give one format, or no --out"

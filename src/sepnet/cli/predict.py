@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sepnet.cli.evaluate import DeviceOption, PrecisionOption, RunArgument
+from sepnet.cli.evaluate import DeviceOption, PrecisionOption, RunOrFileArgument
 from sepnet.cli.options import TableFormat, TableFormatOption, TrustOption, only_results, print_json
 
 
 def command(
-    run: RunArgument,
+    run: RunOrFileArgument,
     images: Annotated[
         list[Path],
         typer.Argument(

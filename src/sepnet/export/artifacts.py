@@ -25,6 +25,8 @@ from sepnet.export.keras import file as keras_file
 from sepnet.export.keras.plan import plan as keras_plan
 from sepnet.export.onnx import file as onnx_file
 from sepnet.export.onnx.qdq import onnx_int8_bytes
+from sepnet.export.seal import PLACE, seal
+from sepnet.export.shared import metadata
 from sepnet.export.tflite import file as tflite_file
 from sepnet.export.tflite.operators import write_tflite
 from sepnet.files import read_file, write_atomically
@@ -121,7 +123,8 @@ class Exporter:
             return Artifact(format=format, files=files, answer=self._c(source), arena_bytes=self._arena())
         if format == "keras":
             layers = keras_plan(self.model, self.image_shape, name=self.name)
-            content = keras_file.keras_bytes(layers, mean=self.mean, std=self.std)
+            notes = metadata(self.classes, self.mean, self.std)
+            content = seal(keras_file.keras_bytes(layers, mean=self.mean, std=self.std, notes=notes, comment=PLACE))
             return Artifact(format=format, files={".keras": content}, answer=_keras(content))
         if format == "onnx":
             content = onnx_file.onnx_bytes(
@@ -177,14 +180,14 @@ def _tflite(content: bytes) -> Answer:
 
 
 def seconds_on_one_core(answer: Callable[[Tensor], object], images: Tensor) -> float:
-    """Return the mean time that an answer to one image takes, PyTorch kept to one thread."""
+    """Return the mean processor time that an answer to one image takes, PyTorch kept to one thread."""
     singles = images[:TIMED].split(1)
     with _one_thread():
         answer(singles[0])
-        start = time.perf_counter()
+        start = time.process_time()
         for single in singles:
             answer(single)
-        return (time.perf_counter() - start) / len(singles)
+        return (time.process_time() - start) / len(singles)
 
 
 @contextlib.contextmanager

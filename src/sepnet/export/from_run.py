@@ -28,7 +28,7 @@ def export_run(
     trust: bool = False,
 ) -> Path:
     """Write a run's network, see :func:`sepnet.export_run`; unless ``out`` is given, in ``folder``."""
-    _require_formats([format])
+    require_formats([format])
     file = folder / f"{_name(run)}{ENDINGS[format]}" if out is None else out
     require_writable(file, format)
     _exporter(run, classifier.load(run, network, trust=trust)).make(format, file.stem).write(file)
@@ -39,7 +39,7 @@ def score_exports(
     run: Run, formats: Sequence[str], network: nn.Module | None = None, *, trust: bool = False
 ) -> list[Score]:
     """Judge what is exported by the images that the run was scored on, see :func:`sepnet.score_exports`."""
-    _require_formats(formats)
+    require_formats(formats)
     exporter = _exporter(run, classifier.load(run, network, trust=trust))
     split = _data_of(run).test
     answering = classifier.Classifier(run, network, trust=trust)
@@ -60,7 +60,8 @@ def score_exports(
     return scores
 
 
-def _require_formats(formats: Sequence[str]) -> None:
+def require_formats(formats: Sequence[str]) -> None:
+    """Raise if a format is unknown, before any is written."""
     if unknown := next((name for name in formats if name not in SUFFIXES), None):
         raise SepnetError(f"unknown format '{unknown}': expected {', '.join(SUFFIXES)}")
 

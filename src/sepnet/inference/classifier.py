@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,25 @@ def load(run: Run, network: nn.Module | None = None, *, trust: bool = False) -> 
     return trained_network.load_weights(network, run)
 
 
+class TakesImages(Protocol):
+    """Whatever takes images and answers with a score for each class."""
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of its classes."""
+
+    @property
+    def image_shape(self) -> Sequence[int]:
+        """``(C, H, W)`` of one image."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits ``(N, classes)``, float32 on the CPU, on images ``(N, C, H, W)``, uint8."""
+
+
 class Classifier:
     """A finished run's network, which takes pixels and answers as in the run's validation, bit for bit.
 
@@ -84,6 +103,8 @@ class Classifier:
         model, layout = lay_out(load(run, network, trust=trust), config.image_shape, self.device)
         self._network = compiled(model, self.device)
         self._normalize = Normalizer(config.mean, config.std, self.device, layout)
+        self.classes, self.image_shape = config.classes, config.image_shape
+        self.label = f"run '{run.path}'"
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits ``(N, classes)``, float32 on the CPU, on images ``(N, C, H, W)``, uint8."""
@@ -145,7 +166,7 @@ def evaluate(
     experiment.require_validation(validation)
     classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
     dataset = load_data(run, data)
-    require_same_kind(run, dataset.name, dataset.classes, dataset.image_shape)
+    require_same_kind(classifier, dataset.name, dataset.classes, dataset.image_shape)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
     as_trained = held_out if config.validation == "holdout" else dataset
     same = _note_differences(run, as_trained, validation)
@@ -162,11 +183,25 @@ def evaluate(
     return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
 
 
-def _as_trained(config: RunConfig, path: str | Path) -> Pictures:
-    """Return how pictures at a path become images as the run's network takes them."""
+def _as_trained(config: RunConfig) -> Pictures:
+    """Return how pictures become images as the run's network takes them."""
     channels, height, width = config.image_shape
     pictures = config.pictures or Pictures(path="", channels=channels)
-    return replace(pictures, path=os.path.normpath(path), image_size=(height, width), channels=channels)
+    return replace(pictures, image_size=(height, width), channels=channels)
+
+
+def load_given(data: str | Path | Dataset, pictures: Pictures) -> Dataset:
+    """Return a dataset that is given, by its name, or by a path where ``pictures`` says how they become images.
+
+    Raises:
+        SepnetError: it cannot be loaded.
+
+    """
+    if isinstance(data, Dataset):
+        return data
+    if datasets.is_path(data):
+        return folder.load(replace(pictures, path=os.path.normpath(data)))
+    return datasets.load(str(data))
 
 
 def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
@@ -177,32 +212,27 @@ def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
 
     """
     config = run.config
-    if isinstance(data, Dataset):
-        return data
-    if data is not None and datasets.is_path(data):
-        return folder.load(_as_trained(config, data))
     if data is not None:
-        return datasets.load(str(data))
+        return load_given(data, _as_trained(config))
     try:
         return datasets.reload(config.data, config.pictures)
     except SepnetError as error:
         raise SepnetError(f"the images that run '{run.path}' was scored on cannot be loaded: {error}") from error
 
 
-def require_same_kind(run: Run, name: str, classes: Sequence[str], image_shape: Sequence[int]) -> None:
-    """Raise unless a dataset, of this name, has the run's classes, in their order, and its image shape.
+def require_same_kind(taker: TakesImages, name: str, classes: Sequence[str], image_shape: Sequence[int]) -> None:
+    """Raise unless a dataset, of this name, has the taker's classes, in their order, and its image shape.
 
     Raises:
         SepnetError: it has others.
 
     """
-    config = run.config
-    if tuple(image_shape) != tuple(config.image_shape):
-        given, wanted = ("×".join(map(str, shape)) for shape in (image_shape, config.image_shape))
-        raise SepnetError(f"images of {name} are {given}, run '{run.path}' takes {wanted}: choose other data")
-    if tuple(classes) != config.classes:
-        given, wanted = (", ".join(names) for names in (classes, config.classes))
-        raise SepnetError(f"classes of {name} are {given}, those of run '{run.path}' {wanted}: expected the same")
+    if tuple(image_shape) != tuple(taker.image_shape):
+        given, wanted = ("×".join(map(str, shape)) for shape in (image_shape, taker.image_shape))
+        raise SepnetError(f"images of {name} are {given}, {taker.label} takes {wanted}: choose other data")
+    if tuple(classes) != tuple(taker.classes):
+        given, wanted = (", ".join(names) for names in (classes, taker.classes))
+        raise SepnetError(f"classes of {name} are {given}, those of {taker.label} {wanted}: expected the same")
 
 
 ROUNDING = 0.02

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.cells import cell_len
-from torch import Tensor, nn
+from torch import Tensor
 
 from sepnet.data.pictures import quiet_pillow, read_content, read_picture, suffixes, walk
 from sepnet.errors import SepnetError
-from sepnet.inference.classifier import Classifier
+from sepnet.inference.classifier import TakesImages
 from sepnet.inference.evaluation import require_finite
 from sepnet.notices import notice, printable
-from sepnet.runs import Run
 from sepnet.training.forward import BATCH
 
 Source = str | Path | Image.Image | np.ndarray[Any, Any]
@@ -50,17 +49,13 @@ class Prediction:
 
 
 def predict(
-    run: Run,
+    load: Callable[[], TakesImages],
     images: Source | Iterable[Source],
     top: int = 5,
     *,
     skip_broken: bool = False,
-    network: nn.Module | None = None,
-    trust: bool = False,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
 ) -> list[Prediction]:
-    """Return what a finished run's network takes each image for; files are read batch by batch.
+    """Return what a network takes each image for; it is loaded when they are found, and files are read batch by batch.
 
     Raises:
         SepnetError: as for :func:`sepnet.predict`.
@@ -69,10 +64,10 @@ def predict(
     if top < 1:
         raise SepnetError(f"top is {top}: expected at least 1")
     sources = [found for given in _listed(images) for found in _find(given)]
-    classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
-    shape = run.config.image_shape
+    classifier = load()
+    shape = classifier.image_shape
     if shape[0] not in (1, 3):
-        raise SepnetError(f"run '{run.path}' takes images of {shape[0]} channels: expected 1 or 3")
+        raise SepnetError(f"{classifier.label} takes images of {shape[0]} channels: expected 1 or 3")
     predictions: list[Prediction] = []
     resized = 0
     for start in range(0, len(sources), BATCH):
@@ -80,7 +75,7 @@ def predict(
         if not tensors:
             continue
         resized += sum(were_resized)
-        guesses = _rank(classifier.logits(torch.stack(tensors)), run.config.classes, top)
+        guesses = _rank(classifier.logits(torch.stack(tensors)), classifier.classes, top)
         predictions += (Prediction(file=_name(source), guesses=g) for source, g in zip(batch, guesses, strict=True))
     if sources and not predictions:
         raise SepnetError(f"none of the {len(sources):,} images can be read")

@@ -9,8 +9,9 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from sepnet.export.keras.plan import KerasPlan
 SUFFIX = ".keras"
 MARK = "sepnet_"
 """How the names of the models in sepnet's files begin."""
+NOTES = "sepnet.json"
+"""The file of a ``.keras`` archive that holds what Keras has no place for."""
 BATCH = 500
 
 
@@ -52,8 +55,17 @@ def to_keras(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) ->
     return model
 
 
-def keras_bytes(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float]) -> bytes:
+def keras_bytes(
+    plan: KerasPlan,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    notes: Mapping[str, str] = MappingProxyType({}),
+    comment: str = "",
+) -> bytes:
     """Return the ``.keras`` file of a network.
+
+    ``notes`` become a JSON file of its ZIP archive, and ``comment`` the archive's: Keras reads neither.
 
     Raises:
         SepnetError: Keras is not installed, or the clock is before the first date of a ZIP archive.
@@ -67,6 +79,9 @@ def keras_bytes(plan: KerasPlan, *, mean: Sequence[float], std: Sequence[float])
     with tempfile.TemporaryDirectory() as folder, quiet_keras():
         file = Path(folder) / f"model{SUFFIX}"
         to_keras(plan, mean=mean, std=std).save(file)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(NOTES, json.dumps(dict(notes)))
+            archive.comment = comment.encode()
         return file.read_bytes()
 
 
@@ -89,6 +104,13 @@ def scores(model: Any, images: Tensor) -> Tensor:
     with quiet_keras():
         parts = [model.predict_on_batch(batch.permute(0, 2, 3, 1).numpy()) for batch in images.split(BATCH)]
     return torch.from_numpy(np.concatenate(parts))
+
+
+def read_notes(content: bytes) -> dict[str, str]:
+    """Return the notes of a ``.keras`` file."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        notes: dict[str, str] = json.loads(archive.read(NOTES))
+        return notes
 
 
 def computes_by_torch() -> bool:

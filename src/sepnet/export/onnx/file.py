@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sepnet.anatomy.capture import quiet
 from sepnet.errors import SepnetError
+from sepnet.export.seal import NOTE, seal
 from sepnet.export.shared import import_package, metadata
 
 PRODUCER = "sepnet"
@@ -78,7 +79,7 @@ def onnx_bytes(
     assert program is not None
     file = program.model_proto
     describe(file, name=name, classes=classes, mean=mean, std=std)
-    content: bytes = file.SerializeToString()
+    content = seal(file.SerializeToString())
     onnx.checker.check_model(file)
     with torch.no_grad():
         expected = wrapped(images)
@@ -91,7 +92,7 @@ def describe(file: Any, *, name: str, classes: Sequence[str], mean: Sequence[flo
     onnx = import_onnx()
     file.producer_name, file.graph.name = PRODUCER, name
     file.doc_string = "pixels (N, C, H, W), uint8, 0 to 255, to a score for each class; the largest is the answer"
-    onnx.helper.set_model_props(file, metadata(classes, mean, std))
+    onnx.helper.set_model_props(file, metadata(classes, mean, std) | NOTE)
 
 
 def scores(session: Any, images: Tensor) -> Tensor:

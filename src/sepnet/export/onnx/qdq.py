@@ -26,6 +26,7 @@ from sepnet.export.int8.plan import (
     View,
 )
 from sepnet.export.onnx.file import INPUT, OPSET, OUTPUT, describe, import_onnx
+from sepnet.export.seal import seal
 
 FUNCTIONS = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 """Functions that ONNX has; of others the plan's table is looked up."""
@@ -42,8 +43,7 @@ def onnx_int8_bytes(plan: Plan) -> bytes:
     file = _Writer(plan).file()
     describe(file, name=plan.network, classes=plan.classes, mean=plan.mean, std=plan.std)
     import_onnx().checker.check_model(file)
-    content: bytes = file.SerializeToString()
-    return content
+    return seal(file.SerializeToString())
 
 
 class _Writer:

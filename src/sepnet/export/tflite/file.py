@@ -154,7 +154,7 @@ def scores(interpreter: Any, images: Tensor) -> Tensor:
 
 
 def seconds(interpreter: Any, images: Tensor) -> float:
-    """Return the time that an interpreter takes for one image, the mean over ``images``."""
+    """Return the processor time that an interpreter takes for one image, the mean over ``images``."""
     singles = images.split(1)
     _run(interpreter, singles[0])
     return sum(_run(interpreter, single)[1] for single in singles) / len(singles)
@@ -170,6 +170,18 @@ def open_interpreter(content: bytes) -> Any:
     return import_package("ai_edge_litert.interpreter", "tflite").Interpreter(model_content=content, num_threads=1)
 
 
+def read_notes(content: bytes) -> dict[str, str]:
+    """Return the texts of a file's metadata by name.
+
+    Raises:
+        SepnetError: the package that reads the schema is not installed.
+
+    """
+    model = import_package("tflite", "tflite").Model.GetRootAs(content, 0)
+    entries = [model.Metadata(place) for place in range(model.MetadataLength())]
+    return {one.Name().decode(): model.Buffers(one.Buffer()).DataAsNumpy().tobytes().decode() for one in entries}
+
+
 def is_ours(content: bytes) -> bool:
     """Say whether sepnet wrote a TensorFlow Lite file."""
     return content[4:8] == IDENTIFIER and MARK.encode() in content
@@ -182,7 +194,7 @@ def _run(interpreter: Any, images: Tensor) -> tuple[Tensor, float]:
     interpreter.resize_tensor_input(given["index"], pixels.shape)
     interpreter.allocate_tensors()
     interpreter.set_tensor(given["index"], pixels)
-    start = time.perf_counter()
+    start = time.process_time()
     interpreter.invoke()
-    took = time.perf_counter() - start
+    took = time.process_time() - start
     return torch.from_numpy(interpreter.get_tensor(found["index"])), took

@@ -29,6 +29,7 @@ from sepnet.export.int8.plan import (
     Table,
     View,
 )
+from sepnet.export.seal import NOTE, seal
 from sepnet.export.shared import metadata
 from sepnet.export.tflite.file import INPUT, OUTPUT, Writer
 
@@ -73,9 +74,9 @@ class _PlanWriter:
         shape = self._constant("shape", (-1, len(plan.classes)))
         scores = self._value(OUTPUT, (len(plan.classes),), plan.output)
         self._file.operator("RESHAPE", 1, [self._tensors[plan.output], shape], scores)
-        notes = metadata(plan.classes, plan.mean, plan.std)
+        notes = metadata(plan.classes, plan.mean, plan.std) | NOTE
         content = self._file.content(plan.network, [self._tensors[0]], [scores], notes)
-        return TFLiteFile(content, self._file.arena_bytes)
+        return TFLiteFile(seal(content), self._file.arena_bytes)
 
     def _constant(self, name: str, data: Any, kind: str = "int32", **quantization: Any) -> int:
         array = np.asarray(data)
