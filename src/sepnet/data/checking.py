@@ -161,8 +161,9 @@ def duplicates(items: Items) -> list[Finding]:
 
 def _by_splits(items: Items, groups: list[list[int]], kind: str, are: str) -> list[Finding]:
     across = [group for group in groups if len(set(items.held[group].tolist())) == 2]
-    within = [group for group in groups if len(set(items.held[group].tolist())) == 1]
     torn = [group for group in groups if len(set(items.labels[group].tolist())) > 1]
+    told = {id(group) for group in (*across, *torn)}
+    within = [group for group in groups if id(group) not in told]
     found = []
     if across:
         tests = sum(int(items.held[group].sum()) for group in across)

@@ -96,7 +96,7 @@ def worst_cases(finding: Finding, images: Tensor) -> Figure:
     longest = int((WIDTH - left - MARGIN) / CHARACTER)
     with theme(current()) as palette:
         figure = Figure((WIDTH, height))
-        title = _cut(finding.summary, LONGEST_TITLE)
+        title = _cut(finding.summary.partition(": ")[0], LONGEST_TITLE)  # the rest says what to do
         figure.text(MARGIN / WIDTH, 1 - MARGIN / height, title, fontsize=11, fontweight="bold", va="top")
         for row, case in enumerate(cases):
             bottom = height - TITLE - step * (row + 1)
