@@ -62,8 +62,9 @@ def score_exports(
 
 def require_formats(formats: Sequence[str]) -> None:
     """Raise if a format is unknown, before any is written."""
-    if unknown := next((name for name in formats if name not in SUFFIXES), None):
-        raise SepnetError(f"unknown format '{unknown}': expected {', '.join(SUFFIXES)}")
+    for name in formats:
+        if name not in SUFFIXES:
+            raise SepnetError(f"unknown format '{name}': expected {', '.join(SUFFIXES)}")
 
 
 def _keep(run: Run, scores: Sequence[Score]) -> None:
