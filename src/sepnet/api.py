@@ -467,11 +467,12 @@ def export_run(
     - ``onnx``: the float network for ``(N, C, H, W)``, checked in ONNX Runtime;
     - ``onnx-int8``: the same in int8 (QDQ), calibrated on training images of the run's data;
     - ``tflite``: that int8 network for ``(N, H, W, C)``, for TensorFlow Lite, also on microcontrollers;
-    - ``c``: C99 source, and a header beside it, of the same int8 network for microcontrollers.
+    - ``c``: C99 source, and a header beside it, of the same int8 network for microcontrollers;
+    - ``html``: a page that runs the same int8 network in a browser, on pictures that it is given there.
 
     Args:
         run: as for :func:`load`.
-        format: ``keras``, ``onnx``, ``onnx-int8``, ``tflite`` or ``c``.
+        format: ``keras``, ``onnx``, ``onnx-int8``, ``tflite``, ``c`` or ``html``.
         out: the file; when absent, it is named after the network, in the run's folder, or here where the weights come
             with sepnet.
         network: as for :func:`load`.
@@ -501,7 +502,7 @@ def score_exports(
     A score has the accuracy, the share of images to which the run itself answers alike, the file's bytes, an int8
     network's peak RAM, and the time for one image on one core. Keras is timed where PyTorch is its backend. C is
     compiled for this machine, where it has a compiler; otherwise its definition answers in its place, the same to the
-    bit, and is not timed.
+    bit, and is not timed. A page is run in headless Chromium, or its network in Node.js.
 
     The scores are kept in the run's folder, of each format the last one, and are shown in its report. Those of weights
     that come with sepnet are only returned.

@@ -9,6 +9,7 @@ import sepnet
 from sepnet.cli.app import run as command
 from sepnet.errors import SepnetError
 from sepnet.export.artifacts import SUFFIXES
+from sepnet.export.html.programs import CHROMIUM, NODE, find
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
 from tests.cli_support import Captured, prepare
@@ -19,7 +20,7 @@ pytest.importorskip("ai_edge_litert", reason="sepnet[tflite] is not installed")
 os.environ["KERAS_BACKEND"] = "torch"
 pytest.importorskip("keras", reason="sepnet[keras] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras
-FORMATS = ("keras", "onnx", "onnx-int8", "tflite", "c")
+FORMATS = ("keras", "onnx", "onnx-int8", "tflite", "c", *(["html"] if find(*CHROMIUM, *NODE) else []))
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,10 @@ def test_every_format_answers_as_the_run(trained: Run) -> None:
         assert scores[name].arena_bytes is None
     assert all(score.seconds is not None and score.seconds > 0 for score in scores.values())
     assert Run.open(trained.path).scores == list(scores.values())
-    for name in ("onnx-int8", "tflite", "c"):
+    for name in FORMATS[2:]:
         assert scores[name].agreement > 0.95
         assert scores[name].accuracy == pytest.approx(trained.history[-1].val_accuracy, abs=0.02)
+    assert scores.get("html", scores["c"]).agreement == scores["c"].agreement
     assert scores["c"].arena_bytes == scores["onnx-int8"].arena_bytes
     assert scores["onnx-int8"].bytes < scores["onnx"].bytes
 

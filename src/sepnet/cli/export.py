@@ -16,6 +16,7 @@ TAKES = {
     "onnx-int8": "an int8 ONNX model of pixels 0 to 255, images (N, channels, height, width), to class scores",
     "tflite": "an int8 TensorFlow Lite model of pixels 0 to 255, images (N, height, width, channels), to class scores",
     "c": "int8 C99 source, its header beside it: pixels 0 to 255, (height, width, channels), to a score for each class",
+    "html": "a page of its own: open it in a browser, and give it pictures by file, drop, paste or camera",
 }
 
 
@@ -43,13 +44,13 @@ def command(
     ] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write a trained network for Keras, ONNX, TensorFlow Lite or a microcontroller; print the file's path.
+    """Write a trained network for Keras, ONNX, TensorFlow Lite, a microcontroller or a browser; print the file's path.
 
-    Weights, mean and deviation are inside: every format takes raw pixels, 0 to 255. onnx-int8, tflite and c are one
-    int8 network, calibrated on training images of the run's data; c needs no library, no allocation and no floating
-    point. An existing file is replaced only if sepnet wrote it. keras computes in fp32, so its accuracy is that of
-    `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]', 'sepnet[onnx]' or 'sepnet[tflite]'; c needs
-    none.
+    Weights, mean and deviation are inside: every format takes raw pixels, 0 to 255. onnx-int8, tflite, c and html are
+    one int8 network, calibrated on training images of the run's data; c needs no library, no allocation and no floating
+    point, html no network access. An existing file is replaced only if sepnet wrote it. keras computes in fp32, so its
+    accuracy is that of `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]', 'sepnet[onnx]' or
+    'sepnet[tflite]'; c and html need none.
     """
     from sepnet import api
     from sepnet.export.from_run import require_formats

@@ -1,6 +1,7 @@
 """What is written for another framework, another runtime or a device: the files, and how each answers.
 
-``keras`` and ``onnx`` are the float network; ``onnx-int8``, ``tflite`` and ``c`` are of one int8 plan.
+``keras`` and ``onnx`` are the float network; ``onnx-int8``, ``tflite``, ``c`` and ``html`` are of one int8
+plan.
 """
 
 import contextlib
@@ -13,9 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sepnet.anatomy import trace
 from sepnet.errors import SepnetError
 from sepnet.export.c.programs import run_on_host
 from sepnet.export.c.source import MARK, Source, identifier, write_source
+from sepnet.export.html.page import write_page
+from sepnet.export.html.programs import run_page
 from sepnet.export.int8 import reference
 from sepnet.export.int8.lowering import lower
 from sepnet.export.int8.plan import Plan
@@ -33,7 +37,14 @@ from sepnet.files import read_file, write_atomically
 from sepnet.notices import notice
 from sepnet.runs.scores import Score
 
-SUFFIXES = {"keras": ".keras", "onnx": ".onnx", "onnx-int8": ".onnx", "tflite": ".tflite", "c": ".c"}
+SUFFIXES = {
+    "keras": ".keras",
+    "onnx": ".onnx",
+    "onnx-int8": ".onnx",
+    "tflite": ".tflite",
+    "c": ".c",
+    "html": ".html",
+}
 ENDINGS = {**SUFFIXES, "onnx-int8": "-int8.onnx"}
 """How a file is named after its network, unless the user names it."""
 TIMED = 20
@@ -135,6 +146,10 @@ class Exporter:
             made = write_tflite(self.plan)
             answer = _tflite(made.content)
             return Artifact(format=format, files={".tflite": made.content}, answer=answer, arena_bytes=made.arena_bytes)
+        if format == "html":
+            page = write_page(self.plan, trace(self.model, self.image_shape, name=self.name))
+            answer = _html(page.content)
+            return Artifact(format=format, files={".html": page.content}, answer=answer, arena_bytes=page.arena_bytes)
         content = onnx_int8_bytes(self.plan)
         return Artifact(format=format, files={".onnx": content}, answer=_onnx(content), arena_bytes=self._arena())
 
@@ -175,6 +190,14 @@ def _tflite(content: bytes) -> Answer:
     def answer(images: Tensor) -> tuple[Tensor, float]:
         interpreter = tflite_file.open_interpreter(content)
         return tflite_file.scores(interpreter, images), tflite_file.seconds(interpreter, images[:TIMED])
+
+    return answer
+
+
+def _html(content: bytes) -> Answer:
+    def answer(images: Tensor) -> tuple[Tensor, float]:
+        answers = run_page(content, images)
+        return answers.scores, answers.seconds
 
     return answer
 
