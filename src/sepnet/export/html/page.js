@@ -194,7 +194,7 @@ function moveTo(wanted) {
   const where = `The unit at row ${unit[0]}, column ${unit[1]} of ${layer.units.join("×")}`;
   const extent = `${layer.size.join("×")} pixels: rows ${rows.join(" to ")}, columns ${columns.join(" to ")}`;
   const note = all ? ", all of the picture" : beyond ? ", partly outside the picture" : "";
-  byId("field").textContent = `${where}, sees ${extent}${note}.`;
+  byId("field").textContent = `${where} sees ${extent}${note}.`;
 }
 
 function chooseLayer(value) {
