@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sepnet.anatomy import trace
+from sepnet.anatomy.trace import trace
 from sepnet.errors import SepnetError
 from sepnet.export.c.programs import run_on_host
 from sepnet.export.c.source import MARK, Source, identifier, write_source
