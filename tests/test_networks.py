@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sepnet.errors import SepnetError
-from sepnet.networks import NETWORKS, build, fingerprint
+from sepnet.networks import NETWORKS, build, fingerprint, is_own, join_name, split_name
 
 
 def _trainable(model: nn.Module) -> int:
@@ -109,6 +109,48 @@ def test_a_name_near_to_none_is_answered_with_all() -> None:
         build("xyz")
 
 
+# With arguments, which are a part of the name.
+
+
+def test_the_arguments_of_a_name_are_those_of_the_function() -> None:
+    name = join_name("champion", {"widths": [16, 32, 48], "activation": "relu"})
+    assert name == "champion(widths=[16, 32, 48], activation='relu')"
+    model = build(name, classes=7)
+    assert isinstance(model, nn.Sequential)
+    assert isinstance(model[-1], nn.Linear)
+    assert [norm.num_features for norm in model if isinstance(norm, nn.BatchNorm2d)] == [16]
+    assert model[-1].out_features == 7
+    assert not any(isinstance(module, nn.Hardswish) for module in model.modules())
+    assert join_name(name, {"widths": [8, 8, 8]}) == "champion(widths=[8, 8, 8], activation='relu')"
+    assert split_name(name) == ("champion", "(widths=[16, 32, 48], activation='relu')")
+    assert is_own(name)
+    assert not is_own("mine.py:net(width=3)")
+
+
+def test_a_family_with_its_own_defaults_is_the_champion() -> None:
+    same = build("champion(widths=(48, 96, 112), blocks=(1, 2, 2), stem_filters=8)")
+    assert fingerprint(same) == fingerprint(build("champion"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("champion(width=3)", "unknown argument 'width': did you mean 'widths'?"),
+        ("base(width=3)", "unknown argument 'width': it takes none"),
+        ("champion(3)", "are not understood: expected names and plain values"),
+        ("champion(widths=open('x'))", "are not understood"),
+        ("champion(widths=[1)", "are not understood"),
+        ("champion(activation='rely')", "activation is 'rely': did you mean 'relu'?"),
+        ("champion(widths=[9, 8, 7])", "widths that do not shrink"),
+        ("champoin(widths=[1])", "unknown network 'champoin': did you mean 'champion'?"),
+    ],
+)
+def test_arguments_that_a_network_does_not_take(name: str, message: str) -> None:
+    with pytest.raises(SepnetError) as caught:
+        build(name)
+    assert message in str(caught.value)
+
+
 # By file.
 
 HEADER = "from torch import nn\n"
@@ -117,6 +159,15 @@ HEADER = "from torch import nn\n"
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "mine.py"
+
+
+def test_arguments_reach_a_file_s_function(file: Path) -> None:
+    file.write_text(f"{HEADER}def net(classes, width=3): return nn.Linear(width, classes)\nfixed = nn.Linear(3, 7)\n")
+    made = build(f"{file}:net(width=5)", classes=7)
+    assert isinstance(made, nn.Linear)
+    assert (made.in_features, made.out_features) == (5, 7)
+    with pytest.raises(SepnetError, match=r"fixed\(width=5\)': unknown argument 'width': it takes none"):
+        build(f"{file}:fixed(width=5)")
 
 
 @pytest.mark.parametrize(

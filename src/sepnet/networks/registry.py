@@ -5,9 +5,10 @@ import contextlib
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
@@ -23,6 +24,7 @@ from sepnet.networks.resnet8 import resnet8
 from sepnet.settings import hint, require_counts
 
 USER_MODULE = "sepnet_user_"
+_WITH_ARGUMENTS = re.compile(r"((?:.*\.py:)?\w+)(\(.*\))", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,11 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
     """Return the network called ``name``: one of :data:`NETWORKS`, or ``path/to/file.py:name``.
 
     In a user's file ``name`` is an ``nn.Module``, or a class or function that returns one; it is given
-    ``classes`` and ``image_shape`` if it takes arguments of these names.
+    ``classes`` and ``image_shape`` if it takes arguments of these names. Other arguments are part of the name, as in
+    ``champion(widths=[16, 32, 48])``.
 
     Raises:
-        SepnetError: no such network or file, or the file gives no network.
+        SepnetError: no such network or file, the file gives no network, or the network has no such arguments.
 
     """
     if not isinstance(name, str):
@@ -62,27 +65,68 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
         )
     require_counts(classes=classes, image_shape=image_shape)
     options: dict[str, Any] = {"classes": classes, "image_shape": image_shape}
+    whole = name
+    name, arguments = split_name(name)
+    given = _parse_arguments(whole, arguments)
     if name in NETWORKS:
-        return call_builder(NETWORKS[name].build, name, **options)
+        return call_builder(NETWORKS[name].build, whole, required=given, **options)
     path, separator, attribute = name.rpartition(":")
     if separator and path.endswith(".py"):
-        return _from_file(Path(path), attribute, options)
+        return _from_file(Path(path), attribute, options, whole, given)
     if name.endswith(".py"):
         raise SepnetError(f"network '{name}' names a file but nothing in it: write '{name}:NAME'")
     otherwise = f"expected {', '.join(NETWORKS)}, or path/to/file.py:name"
     raise SepnetError(f"unknown network '{name}': {hint(name, NETWORKS, otherwise=otherwise)}")
 
 
-def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.Module:
-    """Call a class or function that builds a network, with those of ``options`` that it takes.
+def split_name(name: str) -> tuple[str, str]:
+    """Return a network's name without its arguments, and these as they are written, ``(…)`` or nothing."""
+    match = _WITH_ARGUMENTS.fullmatch(name)
+    return (match[1], match[2]) if match else (name, "")
+
+
+def join_name(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return the name of a network that is built with these arguments, plain values, in place of its own."""
+    base, own = split_name(name)
+    given = {**_parse_arguments(name, own), **arguments}
+    return f"{base}({', '.join(f'{key}={value!r}' for key, value in given.items())})" if given else base
+
+
+def is_own(name: str) -> bool:
+    """Whether a network of this name, whatever its arguments, is one of sepnet's."""
+    return split_name(name)[0] in NETWORKS
+
+
+def _parse_arguments(name: str, arguments: str) -> dict[str, Any]:
+    try:
+        call = ast.parse(f"f{arguments or '()'}", mode="eval").body
+        assert isinstance(call, ast.Call)
+        if call.args or not all(keyword.arg for keyword in call.keywords):
+            raise ValueError
+        return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError, AssertionError):
+        raise SepnetError(
+            f"the arguments of network '{name}' are not understood: expected names and plain values, as "
+            "champion(widths=[16, 32, 48])"
+        ) from None
+
+
+def call_builder(
+    builder: Callable[..., Any], name: str, *, required: Mapping[str, Any] | None = None, **options: Any
+) -> nn.Module:
+    """Call a class or function that builds a network, with ``required`` and those of ``options`` that it takes.
 
     Raises:
-        SepnetError: it fails, or gives no module; ``name`` is named.
+        SepnetError: it fails, takes no argument of a required one's name, or gives no module; ``name`` is named.
 
     """
     try:
         taken = inspect.signature(builder).parameters
-        model = builder(**{key: value for key, value in options.items() if key in taken})
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+            _require_taken(required or {}, [key for key in taken if key not in options], name)
+        model = builder(**{key: value for key, value in options.items() if key in taken}, **(required or {}))
+    except SepnetError:
+        raise
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key} {value}" for key, value in options.items())
         raise SepnetError(
@@ -91,6 +135,13 @@ def call_builder(builder: Callable[..., Any], name: str, **options: Any) -> nn.M
     if not isinstance(model, nn.Module):
         raise SepnetError(f"network '{name}' has type {type(model).__name__}: expected an nn.Module")
     return model
+
+
+def _require_taken(arguments: Iterable[str], known: list[str], name: str) -> None:
+    for key in arguments:
+        if key not in known:
+            otherwise = f"expected one of {', '.join(known)}" if known else "it takes none"
+            raise SepnetError(f"network '{name}': unknown argument '{key}': {hint(key, known, otherwise=otherwise)}")
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -130,7 +181,9 @@ def _plain_source(method: FunctionType) -> str:
     return ast.unparse(tree)
 
 
-def _from_file(path: Path, attribute: str, options: dict[str, Any]) -> nn.Module:
+def _from_file(
+    path: Path, attribute: str, options: dict[str, Any], name: str, arguments: Mapping[str, Any]
+) -> nn.Module:
     if not path.is_file():
         raise SepnetError(f"network file '{path}' does not exist: expected a Python file that defines '{attribute}'")
     with _user_code(path.resolve().parent):
@@ -138,8 +191,8 @@ def _from_file(path: Path, attribute: str, options: dict[str, Any]) -> nn.Module
         if found is None:
             raise SepnetError(f"'{path}' defines no '{attribute}': name an nn.Module, or a function that returns one")
         if isinstance(found, nn.Module) or not callable(found):
-            return call_builder(lambda: found, f"{path}:{attribute}")
-        return call_builder(found, f"{path}:{attribute}", **options)
+            return call_builder(lambda: found, name, required=arguments)
+        return call_builder(found, name, required=arguments, **options)
 
 
 @contextlib.contextmanager

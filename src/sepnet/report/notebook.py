@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from sepnet.folders import numbered
+from sepnet.networks import split_name
 from sepnet.report.contents import Contender, Contents
 from sepnet.report.markdown import escape
 from sepnet.report.reproduction import train_call
@@ -105,9 +106,10 @@ def _contender_cells(contender: Contender, names: Names, number: int, folder: Pa
     log = f"for run in {name}:\n    print(run.log)" if several else f"print({name}.log)"
     first = f"{name}[0]" if several else name
     config = contender.config
-    path, separator, attribute = config.network.rpartition(":")
+    network, arguments = split_name(config.network)
+    path, separator, attribute = network.rpartition(":")
     if separator and not Path(path).is_absolute():
-        config = replace(config, network=f"{_relative(Path(path), folder)}:{attribute}")
+        config = replace(config, network=f"{_relative(Path(path), folder)}:{attribute}{arguments}")
     pictures = config.pictures
     if pictures is not None and not Path(pictures.path).is_absolute():
         there = _relative(Path(pictures.path), folder)
@@ -136,8 +138,9 @@ def _anatomy(contender: Contender, run: str) -> str:
 
 
 def _source(network: str) -> str:
-    path, separator, _ = network.rpartition(":")
-    code = f"Path({path!r}).read_text()" if separator else f"inspect.getsource(NETWORKS[{network!r}].build)"
+    name = split_name(network)[0]
+    path, separator, _ = name.rpartition(":")
+    code = f"Path({path!r}).read_text()" if separator else f"inspect.getsource(NETWORKS[{name!r}].build)"
     return f"print({code})"
 
 

@@ -16,7 +16,7 @@ from sepnet.backend.native import native
 from sepnet.data import Dataset
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
-from sepnet.networks import NETWORKS, build, call_builder, fingerprint
+from sepnet.networks import NETWORKS, build, call_builder, fingerprint, is_own, split_name
 from sepnet.notices import notice
 from sepnet.recipes.recipe import PRECISIONS, VALIDATIONS, Recipe, load_recipe, override
 from sepnet.runs import Run, RunConfig
@@ -172,8 +172,9 @@ def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int)
 def network_name(network: Network) -> str:
     """Return the name a network goes by in a run's configuration."""
     if isinstance(network, str):
-        path, separator, attribute = network.rpartition(":")
-        return f"{os.path.normpath(path)}{separator}{attribute}" if separator else network
+        name, arguments = split_name(network)
+        path, separator, attribute = name.rpartition(":")
+        return f"{os.path.normpath(path)}{separator}{attribute}{arguments}" if separator else network
     return str(getattr(network, "__name__", type(network).__name__))
 
 
@@ -182,7 +183,7 @@ def resolve_recipe(network: Network, recipe: str | Path | Recipe | None, **overr
     if isinstance(recipe, Recipe):
         return override(recipe, overrides)
     if recipe is None:
-        recipe = NETWORKS[network].recipe if isinstance(network, str) and network in NETWORKS else "champion"
+        recipe = NETWORKS[split_name(network)[0]].recipe if isinstance(network, str) and is_own(network) else "champion"
     return load_recipe(str(recipe), **overrides)
 
 
@@ -233,7 +234,7 @@ def default_name(config: RunConfig) -> str:
 
 def _join_name(network: str, data: str, *, validation: str = "test", seed: int = 0, **_: Any) -> str:
     """Return NETWORK-DATA, and what is out of the ordinary about validation and seed."""
-    name = f"{network.rpartition(':')[2]}-{data}"
+    name = f"{split_name(network)[0].rpartition(':')[2]}-{data}"
     return name + ("-holdout" if validation == "holdout" else "") + (f"-seed{seed}" if seed else "")
 
 

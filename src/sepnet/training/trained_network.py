@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from sepnet import networks
 from sepnet.anatomy import Anatomy, trace
 from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.export.keras import keras_definition
-from sepnet.networks import NETWORKS, build, call_builder, fingerprint
+from sepnet.networks import build, call_builder, fingerprint, split_name
 from sepnet.rules import Footprint
 from sepnet.runs import Run
 from sepnet.tensors import require_alike
@@ -112,8 +113,8 @@ def rebuild(run: Run, *, trust: bool = False) -> nn.Module:
 def _require_trust(run: Run, trust: bool) -> None:
     """Raise unless a run's network is sepnet's own, or in a file and ``trust`` is given."""
     name = run.config.network
-    path, separator, _ = name.rpartition(":")
-    if name not in NETWORKS and not separator:
+    path, separator, _ = split_name(name)[0].rpartition(":")
+    if not separator and not networks.is_own(name):
         raise SepnetError(
             f"the network of run '{run.path}', '{name}', was created in a Python session: pass it as network=…"
         )
@@ -126,7 +127,7 @@ def _require_trust(run: Run, trust: bool) -> None:
 
 def is_own(run: Run) -> bool:
     """Whether a run's network is one of sepnet's, or was trained in this session: no file need be trusted."""
-    return run.network is not None or run.config.network in NETWORKS
+    return run.network is not None or networks.is_own(run.config.network)
 
 
 def require_unchanged(model: nn.Module, run: Run) -> nn.Module:
