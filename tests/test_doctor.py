@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sepnet import backend, doctor
+from sepnet import backend, doctor, environment
 from sepnet.backend import native
 from sepnet.cli import app
 from tests.backend.support import needs_kernels
@@ -53,11 +53,11 @@ def test_kernels_that_compute_something_else_are_said(
 def test_what_would_make_it_faster_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.SWITCH, native.NONE)
     threads = torch.get_num_threads()
-    torch.set_num_threads(doctor.cores() + 1)
+    torch.set_num_threads(environment.cores() + 1)
     try:
         found = doctor.examine()
     finally:
         torch.set_num_threads(threads)
     assert found.facts["kernels chosen"] == f"PyTorch alone: {native.SWITCH}=none"
     assert any(f"unset {native.SWITCH}" in advice for advice in found.advice)
-    assert any(f"set OMP_NUM_THREADS={doctor.cores()}" in advice for advice in found.advice)
+    assert any(f"set OMP_NUM_THREADS={environment.cores()}" in advice for advice in found.advice)

@@ -114,15 +114,15 @@ def test_a_name_near_to_none_is_answered_with_all() -> None:
 
 def test_the_arguments_of_a_name_are_those_of_the_function() -> None:
     name = join_name("champion", {"widths": [16, 32, 48], "activation": "relu"})
-    assert name == "champion(widths=[16, 32, 48], activation='relu')"
+    assert name == 'champion(widths=[16, 32, 48], activation="relu")'
     model = build(name, classes=7)
     assert isinstance(model, nn.Sequential)
     assert isinstance(model[-1], nn.Linear)
     assert [norm.num_features for norm in model if isinstance(norm, nn.BatchNorm2d)] == [16]
     assert model[-1].out_features == 7
     assert not any(isinstance(module, nn.Hardswish) for module in model.modules())
-    assert join_name(name, {"widths": [8, 8, 8]}) == "champion(widths=[8, 8, 8], activation='relu')"
-    assert split_name(name) == ("champion", "(widths=[16, 32, 48], activation='relu')")
+    assert join_name(name, {"widths": [8, 8, 8]}) == 'champion(widths=[8, 8, 8], activation="relu")'
+    assert split_name(name) == ("champion", '(widths=[16, 32, 48], activation="relu")')
     assert is_own(name)
     assert not is_own("mine.py:net(width=3)")
 

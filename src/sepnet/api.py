@@ -27,6 +27,7 @@ from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
 from sepnet.speed import throughput
+from sepnet.sweep.sweep import Sweep
 from sepnet.training import experiment, trained_network
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ __all__ = [
     "list_runs",
     "load",
     "load_data",
+    "open_sweep",
     "predict",
     "score_exports",
     "summary",
@@ -384,6 +386,20 @@ def compare(
         validation=validation,
         loggers=_loggers(tensorboard=tensorboard, mlflow=mlflow),
     )
+
+
+def open_sweep(file: str | Path, out: str | Path | None = None) -> Sweep:
+    """Return the sweep of a TOML file: ``run`` trains what is missing, ``ledger`` has what there is.
+
+    Args:
+        file: its rows and grid, as docs/sweeps.md has them.
+        out: the folder of its runs; the file's name without ``.toml`` when absent.
+
+    Raises:
+        SepnetError: the file is missing, or says something unknown.
+
+    """
+    return Sweep.open(file, out)
 
 
 def _run_or_network(contestant: experiment.Network | Run) -> experiment.Network | Run:

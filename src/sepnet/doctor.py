@@ -51,7 +51,7 @@ def examine() -> Diagnosis:
     gpu = machine["gpu"]
     facts = {
         "processor": str(machine["processor"]),
-        "cores": f"{cores()} for this process, {machine['threads']} threads in PyTorch",
+        "cores": f"{environment.cores()} for this process, {machine['threads']} threads in PyTorch",
         "memory": f"{machine['memory_gib']} GiB",
         "sepnet": f"{machine['sepnet']}, Python {machine['python']}",
         "PyTorch": str(machine["torch"]),
@@ -64,11 +64,6 @@ def examine() -> Diagnosis:
     }
     works = difference is None or difference < AGREE
     return Diagnosis(facts, tuple(_advice(precision, works=works)), works)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _difference() -> float | None:
@@ -101,7 +96,7 @@ def _advice(precision: str, *, works: bool) -> Iterator[str]:
         yield "sepnet's kernels need Linux and a processor with AVX2: here PyTorch computes alone"
     if precision == "fp32" and not torch.cuda.is_available():
         yield "a processor with AVX-512 and bf16 (Intel from 2020, AMD from Zen 4) would compute in bf16"
-    threads, available = torch.get_num_threads(), cores()
+    threads, available = torch.get_num_threads(), environment.cores()
     if threads < available:
         cause = "OMP_NUM_THREADS" if "OMP_NUM_THREADS" in os.environ else "torch.set_num_threads"
         yield f"{cause} leaves {available - threads} of {available} cores idle"

@@ -23,6 +23,7 @@ from sepnet.cli import (
     runs,
     streams,
     summary,
+    sweep,
     train,
 )
 from sepnet.cli.streams import OutputError
@@ -52,6 +53,7 @@ app.command("summary")(summary.command)
 app.command("check")(check.command)
 app.command("train")(train.command)
 app.command("compare")(compare.command)
+app.command("sweep")(sweep.command)
 app.command("evaluate")(evaluate.command)
 app.command("predict")(predict.command)
 app.command("report")(report.command)

@@ -14,9 +14,7 @@ from sepnet.cli.completion import NETWORKS, complete_networks
 from sepnet.errors import SepnetError
 from sepnet.notices import fitted
 
-NETWORK_HELP = (
-    f"{', '.join(NETWORKS)}, or your own as path/to/file.py:name; with arguments: champion(dropout=0.1)."
-)
+NETWORK_HELP = f"{', '.join(NETWORKS)}, or your own as path/to/file.py:name; with arguments: champion(dropout=0.1)."
 
 NetworkArgument = Annotated[str, typer.Argument(metavar="NETWORK", help=NETWORK_HELP, autocompletion=complete_networks)]
 ImageSizeOption = Annotated[

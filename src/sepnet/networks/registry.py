@@ -89,7 +89,10 @@ def join_name(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the name of a network that is built with these arguments, plain values, in place of its own."""
     base, own = split_name(name)
     given = {**_parse_arguments(name, own), **arguments}
-    return f"{base}({', '.join(f'{key}={value!r}' for key, value in given.items())})" if given else base
+    written = ", ".join(f"{key}={value!r}" for key, value in given.items())
+    if '"' not in written:
+        written = written.replace("'", '"')  # a shell's quotes go around it
+    return f"{base}({written})" if given else base
 
 
 def is_own(name: str) -> bool:

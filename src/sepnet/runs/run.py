@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,30 @@ RESULT = "result.json"
 ANATOMY = "anatomy.json"
 DEFINITION = "definition.py"
 SCORES = "scores.json"
-FILES = (CONFIG, ENVIRONMENT, LOG, HISTORY, CHECKPOINT, WEIGHTS, LOGITS, RESULT, ANATOMY, DEFINITION, SCORES)
-"""All that a run's folder holds of its own, beside the manifest that seals a finished one."""
+FILES = (CONFIG, ENVIRONMENT, ANATOMY, DEFINITION, CHECKPOINT, HISTORY, LOG, WEIGHTS, LOGITS, RESULT, SCORES)
+"""All that a run's folder holds of its own, beside the manifest that seals a finished one, in the order of writing."""
 OPTIONAL = (CHECKPOINT, ANATOMY, DEFINITION, SCORES)
 """What may be deleted: the first serves to train more epochs, the others are made anew."""
 SEALED_BY = "sealed_by"
 """The key of a result that says that its run is finished when it has a manifest, and not before."""
+
+
+def write_run(folder: Path, files: Mapping[str, bytes]) -> "Run":
+    """Write a copy of a run, or a later state of it, as :meth:`Run.read_files` returned it; return the run.
+
+    Whoever is killed between two files leaves a run that goes on from its checkpoint.
+
+    Raises:
+        SepnetError: a name is no run's, the folder could not be written, or it is no run then.
+
+    """
+    if strange := sorted(set(files) - {*FILES, MANIFEST}):
+        raise SepnetError(f"'{folder}' would get files that are no run's: {', '.join(strange)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, MANIFEST):
+        if name in files:
+            write_atomically(folder / name, files[name])
+    return Run.open(folder)
 
 
 def run_folders(out: Path) -> list[Path]:
@@ -160,9 +178,10 @@ class Run:
             self.require_finished()
             write_manifest(self.path, FILES)
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
+    def lock(self, timeout: float = 0.0) -> contextlib.AbstractContextManager[None]:
         """Hold the run against other processes, and remove what killed ones left half-written."""
-        return exclusively(self.path, busy=f"run '{self.path}' is being trained by another process: wait for it")
+        busy = f"run '{self.path}' is being trained by another process: wait for it"
+        return exclusively(self.path, busy=busy, timeout=timeout)
 
     def write_config(self, config: RunConfig) -> None:
         """Set the configuration."""
@@ -192,6 +211,11 @@ class Run:
         """Append to the record of the machines and moments at which the run was worked on."""
         sessions = [*self.sessions, {**environment.describe(), **values}]
         write_atomically(self.path / ENVIRONMENT, json.dumps({"sessions": sessions}, indent=2) + "\n")
+
+    def read_files(self) -> dict[str, bytes]:
+        """Return the contents of the run's files by name, for :func:`write_run` on another machine."""
+        names = [name for name in (*FILES, MANIFEST) if exists(self.path / name)]
+        return {name: read_file(self.path / name, follow_links=False) for name in names}
 
     @property
     def sessions(self) -> list[dict[str, Any]]:

@@ -113,13 +113,26 @@ def prepare(
     )
 
 
-def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
+def train_run(
+    job: Job,
+    run: Run,
+    *,
+    epochs: int | None = None,
+    pause: Callable[[int], bool] | None = None,
+    patience: float = 0.0,
+) -> nn.Module:
     """Train the job's network from wherever its run stands to the end; return the trained network.
 
-    ``epochs``, if given, lets the run go on to so many.
+    Args:
+        job: what to train.
+        run: where.
+        epochs: if given, lets the run go on to so many.
+        pause: whether to save and stop, by :class:`~sepnet.training.interrupts.Paused`, after so many epochs.
+        patience: seconds to wait for another process that trains the run.
+
     """
     run.network = job.network
-    with run.lock():
+    with run.lock(patience):
         if Run.open(run.path).config != run.config:
             raise SepnetError(f"run '{run.path}' was changed by another process: start again")
         if epochs is not None:
@@ -134,7 +147,7 @@ def train_run(job: Job, run: Run, *, epochs: int | None = None) -> nn.Module:
         if job.keeps_size:
             notice(f"{run.config.network} does not accept smaller inputs; progressive resizing is off")
         with open_loggers(job.loggers, run) as log:
-            trainer = Trainer(model, job.dataset, run, log=log)
+            trainer = Trainer(model, job.dataset, run, log=log, pause=pause)
             trainer.fit()
     if trainer.average:
         model.load_state_dict(trainer.average.model.state_dict())
@@ -281,7 +294,7 @@ def reopen(
     if network_name(network) != had.network:  # first of all, as another network's recipe and weights differ, too
         raise SepnetError(
             f"run '{run.path}' differs: it has network '{had.network}', this would have '{network_name(network)}'; "
-            "start a new run under another --name"
+            "start a new run under another name"
         )
     options = {name: value for name, value in options.items() if value != "auto"}
     settings = {
@@ -295,7 +308,7 @@ def reopen(
     recipe = replace(job.config.recipe, name=had.recipe.name, epochs=had.recipe.epochs)
     wanted = replace(job.config, recipe=recipe, initial_weights=had.initial_weights, extended_from=had.extended_from)
     if wanted.identity() != had.identity():
-        raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another --name")
+        raise SepnetError(f"run '{run.path}' differs: {_difference(had, wanted)}; start a new run under another name")
     return replace(job, config=had), run
 
 

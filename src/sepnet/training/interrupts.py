@@ -9,13 +9,18 @@ from types import FrameType, TracebackType
 class Interrupted(BaseException):
     """A training stopped by a signal after saving itself; the exit code is 128 plus the signal's number."""
 
-    def __init__(self, signum: int, saved_in: Path) -> None:
+    def __init__(self, signum: int, saved_in: Path, go_on: str = "") -> None:
         name = signal.Signals(signum).name
-        super().__init__(
-            f"stopped by {name}; saved in '{saved_in}': go on with `sepnet train … --resume --name {saved_in.name} "
-            f"--out {saved_in.parent}`, or call the same `sepnet compare` again"
+        go_on = go_on or (
+            f"go on with `sepnet train … --resume --name {saved_in.name} --out {saved_in.parent}`, or call the same "
+            "`sepnet compare` again"
         )
+        super().__init__(f"stopped by {name}; saved in '{saved_in}': {go_on}")
         self.exit_code = 128 + signum
+
+
+class Paused(Exception):
+    """A training stopped, after saving itself, because whoever started it asked."""
 
 
 class SignalGuard:

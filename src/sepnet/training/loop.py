@@ -16,7 +16,7 @@ from sepnet.runs import Run
 from sepnet.runs.checkpoint import State, pack, unpack
 from sepnet.runs.history import Epoch
 from sepnet.training.forward import BATCH, Normalizer, infer, lay_out, process_settings
-from sepnet.training.interrupts import Interrupted, SignalGuard
+from sepnet.training.interrupts import Interrupted, Paused, SignalGuard
 from sepnet.training.progress import TrainingProgress
 from sepnet.training.step import TrainingStep, resident
 from sepnet.training.weight_average import WeightAverage
@@ -32,11 +32,19 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, dataset: Dataset, run: Run, *, log: Callable[[Epoch], None] | None = None
+        self,
+        model: nn.Module,
+        dataset: Dataset,
+        run: Run,
+        *,
+        log: Callable[[Epoch], None] | None = None,
+        pause: Callable[[int], bool] | None = None,
     ) -> None:
         self.run = run
         self.log = log
         """Is called with each epoch that is done and saved."""
+        self.pause = pause
+        """Is asked before each step, with the number of epochs done, whether to save and stop there."""
         self.recipe = run.config.recipe
         self.device = torch.device(run.config.device)
         self.model, layout = lay_out(model, dataset.image_shape, self.device)
@@ -77,6 +85,7 @@ class Trainer:
         Raises:
             SepnetError: the loss is no longer finite, or a file could not be written.
             Interrupted: SIGINT or SIGTERM came; the state is saved.
+            Paused: ``pause`` said so; the state is saved.
 
         """
         with (
@@ -102,6 +111,9 @@ class Trainer:
         order = self.step.order(self.state.epoch)
         self.model.train()
         while self.state.step < self.steps:
+            if self.pause and self.pause(self.state.epoch):
+                self._save()
+                raise Paused
             start = self.state.step * self.recipe.batch_size
             self._step(order[start : start + self.recipe.batch_size])
             self.state.step += 1

@@ -62,7 +62,7 @@ class TrainingProgress:
         if self._bar:
             self._bar.draw(
                 f"{epoch + 1}/{self._epochs} {step}/{steps} loss {loss:.3f} accuracy {accuracy:.3f} "
-                f"{rate:,.0f} images/s {_clock(seconds_left)} left",
+                f"{rate:,.0f} images/s {clock(seconds_left)} left",
                 step,
                 steps,
             )
@@ -115,7 +115,8 @@ class _NotebookBar:
         self._handle.update(self._html(""))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return seconds as minutes and seconds, or hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

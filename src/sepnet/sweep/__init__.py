@@ -1,0 +1,1 @@
+"""Sweep: many runs, their ledger, and search under a budget."""

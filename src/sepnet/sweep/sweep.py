@@ -1,0 +1,200 @@
+"""A sweep: its file, its folder, and how what is missing gets trained."""
+
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from sepnet import environment
+from sepnet.errors import SepnetError
+from sepnet.files import exclusively
+from sepnet.notices import notice
+from sepnet.rules import Rules, load_rules
+from sepnet.runs import Run
+from sepnet.sweep import tables
+from sepnet.sweep.designs import epochs_of, judge
+from sepnet.sweep.engine import Leg, Processes, Workers, run_trials
+from sepnet.sweep.ledger import Ledger, read_ledger, write_ledger
+from sepnet.sweep.plan import Plan, Trial, read_plan
+from sepnet.sweep.shares import fastest
+from sepnet.sweep.view import Status, View
+from sepnet.sweep.worker import Progress
+from sepnet.training import experiment
+
+AUTO = "auto"
+PICTURE = "fronts.png"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's file, what it says, and the folder of its runs."""
+
+    file: Path
+    plan: Plan
+    out: Path
+
+    @staticmethod
+    def open(file: str | Path, out: str | Path | None = None) -> "Sweep":
+        """Return the sweep of a TOML file; its folder is the file's name without ``.toml`` unless ``out`` says so.
+
+        Raises:
+            SepnetError: the file is missing, or says something unknown.
+
+        """
+        file = Path(file)
+        if file.suffix != ".toml":
+            raise SepnetError(f"sweep file '{file}': expected a .toml file")
+        return Sweep(file, read_plan(file), file.with_suffix("") if out is None else Path(out))
+
+    def ledger(self) -> Ledger:
+        """Return what its runs came to so far."""
+        return read_ledger(self.out)
+
+    def to_markdown(self, ledger: Ledger) -> str:
+        """Return the page of its rows."""
+        return tables.to_markdown(self.plan, ledger)
+
+    def best_to_text(self, ledger: Ledger) -> str:
+        """Return the rows that none beats at their cost."""
+        return tables.best_to_text(self.plan, ledger)
+
+    def draw(self, ledger: Ledger) -> Path:
+        """Draw accuracy against costs into the sweep's folder; return the picture.
+
+        Raises:
+            SepnetError: no trial is finished, or the picture cannot be written.
+
+        """
+        from sepnet.report.theme import save  # Matplotlib, for this alone
+        from sepnet.sweep.plot import fronts
+
+        rows = [entry for entry in tables.entries(self.plan, ledger) if entry.outcomes]
+        if not rows:
+            raise SepnetError(f"no trial of '{self.file}' is finished: run it first")
+        self.out.mkdir(parents=True, exist_ok=True)
+        save(fronts(rows), self.out / PICTURE)
+        return self.out / PICTURE
+
+    def run(self, *, workers: int | str | None = None) -> None:
+        """Train what is missing, and write the ledger.
+
+        Args:
+            workers: processes; ``auto`` for as many as are fastest, a process a core when absent.
+
+        Raises:
+            SepnetError: a trial cannot be trained; the others are saved.
+            Interrupted: SIGINT or SIGTERM came; what was running is saved.
+
+        """
+        count = _count(workers)
+        trials = self.plan.trials()
+        rules = load_rules(self.plan.rules) if self.plan.rules else None
+        self.out.mkdir(parents=True, exist_ok=True)
+        with exclusively(self.out, busy=f"sweep '{self.out}' is being run by another process: wait for it"):
+            rows = Rows(trials, self.out, rules)
+            try:
+                if rows.waiting:
+                    with self._processes(count, rows.waiting) as processes, View(rows.status) as view:
+                        rows.say = view.say
+                        run_trials(rows, processes, self.out, origin=self._origin(), sources={}, watch=view.watch)
+            finally:
+                write_ledger(self.out, self.ledger().values())
+        notice(f"{rows.status}; runs and ledger in {self.out}")
+
+    def _origin(self) -> Callable[[Trial], dict[str, Any]]:
+        commit = environment.commit() or ""
+        return lambda trial: {"row": trial.row, "command": trial.command, "commit": commit}
+
+    @contextmanager
+    def _processes(self, count: int | None, waiting: Sequence[Trial]) -> Iterator[Workers]:
+        most = max(1, min(len(waiting), environment.cores()))
+        if count is None:
+            count = 1 if experiment.resolve_device(waiting[0].device).startswith("cuda") else most
+        processes = Processes(count or fastest(waiting[0], most, self.out), self.out)
+        try:
+            yield processes
+        finally:
+            processes.close()
+
+
+class Rows:
+    """The trials of rows and grid that are still to be trained, in their order."""
+
+    def __init__(self, trials: list[Trial], out: Path, rules: Rules | None) -> None:
+        self.say: Callable[[str], None] = notice
+        self.status = Status(total=len(trials))
+        self.waiting: deque[Trial] = deque()
+        self._epochs = {trial.name: epochs_of(trial) for trial in trials}
+        self._done: dict[str, int] = {}
+        ledger = read_ledger(out)
+        for trial in trials:
+            outcome, folder = ledger.get((trial.row, trial.seed)), out / trial.name
+            if outcome is not None and folder.exists():
+                _require_same(folder, outcome.command, trial)
+            if outcome is not None and outcome.finished:
+                self._finish(trial, outcome.accuracy)
+            elif reason := Run.open(folder).diverged if folder.exists() else "":
+                self._fail(trial, f"{reason}; remove '{folder}' to try again")
+            elif (report := judge(trial, rules)) is not None and not report.kept:
+                self.status.rejected += 1
+                self._epochs.pop(trial.name)
+                notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(report.broken)})")
+            else:
+                self.waiting.append(trial)
+                self._done[trial.name] = outcome.epochs if outcome else 0
+        self._show_work()
+
+    def next(self) -> Leg | None:
+        """Return the next trial."""
+        return self._leg(self.waiting.popleft()) if self.waiting else None
+
+    def _leg(self, trial: Trial) -> Leg:
+        return Leg(trial=trial, until=self._epochs[trial.name])
+
+    def report(self, leg: Leg, progress: Progress) -> Leg | None:
+        """Count a trial that is done."""
+        trial = leg.trial
+        if progress.failed:
+            self._fail(trial, progress.failed)
+        else:
+            assert progress.accuracy is not None
+            self._finish(trial, progress.accuracy)
+            self._show_work()
+            self.say(f"{trial.name}: {100 * progress.accuracy:.2f} % after {progress.epochs} epochs")
+        return None
+
+    def _finish(self, trial: Trial, accuracy: float) -> None:
+        self.status.done += 1
+        self.status.best = max(self.status.best or (0.0, ""), (accuracy, trial.name))
+        self._done[trial.name] = self._epochs[trial.name]
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        self.status.failed += 1
+        self._epochs.pop(trial.name)
+        self._done.pop(trial.name, None)
+        self.say(f"{trial.name} failed: {reason}")
+
+    def _show_work(self) -> None:
+        self.status.work = sum(self._done.values()) / max(1, sum(self._epochs.values()))
+
+
+def _require_same(folder: Path, command: str, trial: Trial) -> None:
+    """Raise unless a run was made for this very trial; the places of files may have changed."""
+    had, has = ([PurePath(word).name for word in shlex.split(text)] for text in (command, trial.command))
+    if had != has:
+        raise SepnetError(
+            f"run '{folder}' was made by `{command}`, and row '{trial.row}' now says `{trial.command}`: give the row "
+            "another name, or remove the run"
+        )
+
+
+def _count(workers: int | str | None) -> int | None:
+    """Return how many workers are wanted, 0 for ``auto``, None where that was not said."""
+    if workers is None or workers == AUTO:
+        return None if workers is None else 0
+    if not str(workers).isdecimal() or int(workers) < 1:
+        raise SepnetError(f"workers is '{workers}': expected a whole number of at least 1, or {AUTO}")
+    return int(workers)
