@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import sepnet
+from sepnet.networks import build, fingerprint
 from sepnet.recipes.recipe import load_recipe
+from sepnet.rules import Rules
 from sepnet.runs import Run
 from sepnet.runs.history import best
+from sepnet.sweep.sweep import Sweep
 from sepnet.training import trained_network
 
 ROOT = Path(__file__).parents[1]
@@ -68,3 +72,45 @@ def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
         row = next(line for line in rows if f"results/{path.name}]" in line)
         assert f" {len(run.history)} of {run.config.recipe.epochs} " in row
     assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)
+
+
+# The sweep by which the champion was found.
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.chdir(ROOT)
+    return Sweep.open("results/ablation/sweep.toml")
+
+
+def test_the_champion_and_its_recipes_are_those_of_the_rows(ablation: Sweep) -> None:
+    rows = {trial.row: trial for trial in ablation.plan.trials()}
+    assert fingerprint(build("champion")) == fingerprint(build(rows["wide_shallow"].network))
+    for preset, row, epochs in (("champion", "long_cutout_8", 50), ("short", "short_3_wide_grown_0.8", 3)):
+        assert load_recipe(preset) == replace(rows[row].resolve_recipe(), name=preset, epochs=epochs)
+
+
+def test_the_sweep_s_ledger_is_of_its_rows(ablation: Sweep) -> None:
+    trials = {(trial.row, trial.seed): trial for trial in ablation.plan.trials()}
+    for key, outcome in ablation.ledger().items():
+        recipe = trials[key].resolve_recipe()
+        assert [outcome.loss, outcome.accuracy] == outcome.history[-1]
+        assert outcome.epochs == len(outcome.history) == recipe.epochs
+        assert all(f"--set {name}=" in outcome.command for name in trials[key].settings)
+
+
+@pytest.mark.slow
+def test_every_network_of_the_sweep_has_its_size_and_keeps_the_strict_rules(ablation: Sweep) -> None:
+    rules = Rules(strict=True, batch_norm=True, parameters_below=100_000)
+    ledger = ablation.ledger()
+    for network in {trial.network for trial in ablation.plan.trials()}:
+        anatomy = sepnet.summary(network)
+        assert sepnet.check(anatomy, rules).kept, network
+        for trial in ablation.plan.trials():
+            outcome = ledger.get((trial.row, trial.seed))
+            if trial.network == network and outcome is not None:
+                assert (outcome.parameters, outcome.macs) == (anatomy.parameters, anatomy.macs)
+
+
+def test_the_page_is_what_the_sweep_s_table_prints(ablation: Sweep) -> None:
+    assert (ablation.file.parent / "README.md").read_text() == ablation.to_markdown(ablation.ledger()) + "\n"
