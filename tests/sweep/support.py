@@ -1,13 +1,17 @@
 """What the tests of sweeps share: a folder with a small network, small images and sweep files, and workers in line."""
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from sepnet.runs import Run
+from sepnet.sweep import sweep as sweep_module
 from sepnet.sweep.sweep import Sweep
 from tests.training.support import patterns
 
@@ -79,6 +83,17 @@ def prepare(folder: Path, text: str = HEAD + ROWS) -> Path:
     file = folder / "sweep.toml"
     file.write_text(text)
     return file
+
+
+def undisturbed(file: Path, out: Path) -> Sweep:
+    """Train a sweep here, with one thread as each process of a pool or a cluster has."""
+    sweep, threads = Sweep.open(file, out), torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(file.parent):
+        patch.setattr(sweep_module, "Processes", Inline)
+        sweep.run()
+    torch.set_num_threads(threads)
+    return sweep
 
 
 def weights(sweep: Sweep) -> dict[str, bytes]:

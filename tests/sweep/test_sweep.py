@@ -18,15 +18,18 @@ import pytest
 from scipy import stats
 
 from sepnet.cli.app import run
+from sepnet.environment import cores
 from sepnet.errors import SepnetError
 from sepnet.runs import Run
+from sepnet.sweep import shares, worker
 from sepnet.sweep import sweep as sweep_module
-from sepnet.sweep import worker
 from sepnet.sweep.ledger import FILE, Outcome, write_ledger
 from sepnet.sweep.sweep import Sweep
 from sepnet.sweep.tables import COSTS, entries, front
 from tests.cli_support import Captured
-from tests.sweep.support import HEAD, ROWS, Inline, epochs, prepare, weights
+from tests.sweep.support import HEAD, ROWS, Inline, epochs, prepare, undisturbed, weights
+
+pytestmark = pytest.mark.usefixtures("pytorch_alone")
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +40,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def trained(pytorch_alone: None, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Train the rows undisturbed."""
     sweep = Sweep.open(prepare(tmp_path_factory.mktemp("trained")))
     with pytest.MonkeyPatch.context() as patch:
@@ -180,6 +183,17 @@ def test_a_worker_of_another_version_is_refused_by_name(tmp_path: Path, monkeypa
         Sweep.open(prepare(tmp_path)).run()
 
 
+def test_auto_takes_what_was_measured_fastest_and_says_so(
+    trained: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    rates = {1: 100.0, 2: 150.0, 4: 130.0, 6: 90.0}
+    monkeypatch.setattr(shares, "_rate", lambda trial, count, out: rates[count])
+    trial = trained.plan.trials()[0]
+    assert shares.fastest(trial, 6, trained.out) == 2
+    assert "taking 2" in capsys.readouterr().err
+    assert shares.fastest(trial, 1, trained.out) == 1
+
+
 # Tables.
 
 
@@ -264,8 +278,9 @@ def test_interrupted_and_killed_processes_leave_all_that_was_done(tmp_path: Path
     rows = '[[row]]\nname = "a"\n[[row]]\nname = "b"\nparameters = { width = 8 }\n'
     file = prepare(tmp_path, long + rows)
     (tmp_path / "long.toml").write_text("epochs = 60\nbatch_size = 20\nlr = 0.05\n")
-    command = [sys.executable, "-m", "sepnet", "sweep", str(file), "--workers", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "sepnet", "sweep", str(file), "--workers", str(cores())]
+    whole = undisturbed(file, tmp_path / "undisturbed")
+    environment = {**os.environ, "SEPNET_KERNELS": "none"}
 
     def start(out: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -280,11 +295,6 @@ def test_interrupted_and_killed_processes_leave_all_that_was_done(tmp_path: Path
     def wait_for_epochs(out: str) -> None:
         while not all((tmp_path / out / f"{name}-seed0" / "history.csv").exists() for name in "ab"):
             time.sleep(0.02)
-
-    undisturbed = start("undisturbed")
-    output, errors = undisturbed.communicate()
-    assert undisturbed.returncode == 0, errors
-    assert "on the front against" in output
 
     process = start("disturbed")
     wait_for_epochs("disturbed")
@@ -307,7 +317,8 @@ def test_interrupted_and_killed_processes_leave_all_that_was_done(tmp_path: Path
     os.kill(workers[-1], signal.SIGKILL)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert weights(disturbed) == weights(Sweep.open(file, tmp_path / "undisturbed"))
+    assert "on the front against" in output
+    assert weights(disturbed) == weights(whole)
     assert set(disturbed.ledger()) == {("a", 0), ("b", 0)}
 
 

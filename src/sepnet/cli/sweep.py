@@ -21,7 +21,10 @@ class Export(StrEnum):
 
 def command(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.toml", help="The sweep: [[row]]s and a [grid], as docs/sweeps.md has them.")
+        Path,
+        typer.Argument(
+            metavar="FILE.toml", help="The sweep: [[row]]s and a [grid], or a [search], as docs/sweeps.md has them."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -33,6 +36,14 @@ def command(
             metavar="N|auto",
             help="Processes that train, each with its share of the cores; auto measures how many are fastest. "
             "Unless given one a core, or one on a GPU.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|FILE.toml",
+            help="Train on the workers of a Dask cluster instead: at tcp://HOST:PORT, or one that a file starts, as on "
+            "SLURM; needs pip install 'sepnet[cluster]'.",
         ),
     ] = None,
     table: Annotated[
@@ -50,7 +61,7 @@ def command(
         Export | None, typer.Option(help="Train nothing; print a line for each run, for other programs.")
     ] = None,
 ) -> None:
-    """Train many runs: named rows, or a grid, each with several seeds. Called again, it trains what is missing.
+    """Train many runs: named rows, a grid, or a search under a budget. Called again, it trains what is missing.
 
     Every trial is an ordinary run in FOLDER, scored on held-out training images. Ctrl-C saves all that are running.
     --table, --best, --plot and --export show what is there, one of them at a time.
@@ -63,7 +74,7 @@ def command(
     with only_results():
         sweep = api.open_sweep(file, out)
         if not (table or best or plot or export):
-            sweep.run(workers=workers)
+            sweep.run(workers=workers, cluster=cluster)
             best = True
         ledger = sweep.ledger()
         picture = sweep.draw(ledger) if plot else None

@@ -3,14 +3,27 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from sepnet import data as datasets
 from sepnet.anatomy import trace
 from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.networks import build
-from sepnet.rules import Rules, RulesReport, check
+from sepnet.rules import Rules, check
 from sepnet.sweep.plan import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Whether a design keeps the rules."""
+
+    parameters: int | None
+    """None where it cannot be built."""
+    broken: tuple[str, ...] = ()
+    """The rules that it does not keep."""
+    over: float = 0.0
+    """By how much it is beyond its limits, in shares of each, in all; above 0 where a rule is broken."""
 
 
 @functools.cache
@@ -21,17 +34,23 @@ def images(data: str) -> tuple[tuple[int, int, int], int, int]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _judge(network: str, data: str, rules: Rules | None) -> RulesReport | None:
+def _judge(network: str, data: str, rules: Rules | None) -> Judgement:
     shape, classes, _ = images(data)
     model = build(network, classes=classes, image_shape=shape)
+    parameters = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
     if rules is None:
-        return None
-    anatomy = trace(model, shape, name=network)
-    return check(anatomy, rules, functools.partial(footprint, model, shape, name=network))
+        return Judgement(parameters=parameters)
+    limit = rules.parameters_below
+    if limit is not None and parameters >= limit:  # most of what a search proposes: not worth a capture
+        return Judgement(parameters=parameters, broken=("parameters",), over=(parameters + 1 - limit) / limit)
+    report = check(trace(model, shape, name=network), rules, functools.partial(footprint, model, shape, name=network))
+    broken = [result for result in report.results if not result.kept]
+    over = sum((result.over or 1) / (result.limit or 1) for result in broken)
+    return Judgement(parameters=parameters, broken=tuple(result.rule for result in broken), over=over)
 
 
-def judge(trial: Trial, rules: Rules | None) -> RulesReport | None:
-    """Return how a trial's network is judged, None without rules.
+def judge(trial: Trial, rules: Rules | None) -> Judgement:
+    """Return how a trial's network is judged.
 
     Raises:
         SepnetError: the network or the dataset is unknown, or they do not fit; the row is named.

@@ -40,6 +40,8 @@ class Leg:
 
     trial: Trial
     until: int
+    rung: bool = False
+    """Whether that is before its last one."""
 
 
 class Source(Protocol):
@@ -135,7 +137,7 @@ def run_trials(
     session.touch()
     active: dict[Future[Progress], Leg] = {}
     waiting: deque[Leg] = deque()
-    losses: Counter[str] = Counter()
+    losses: Counter[tuple[str, int]] = Counter()
     error: SepnetError | None = None
 
     def order(leg: Leg) -> Order:
@@ -148,6 +150,7 @@ def run_trials(
             origin=origin(leg.trial),
             files=Run.open(folder).read_files() if workers.travels and folder.exists() else {},
             sources=sources if workers.travels else {},
+            travels=workers.travels,
             folder=str(Path.cwd()),
         )
 
@@ -158,17 +161,17 @@ def run_trials(
         try:
             progress = future.result()
         except dead as loss:
-            losses[name] += 1
-            if losses[name] > MOST_LOSSES:
+            at = name, len(Run.open(out / name).history) if (out / name).exists() else 0
+            losses[at] += 1
+            if losses[at] > MOST_LOSSES:
                 raise SepnetError(
-                    f"trial '{name}' lost its worker {losses[name]} times in a row ({type(loss).__name__}): is there "
+                    f"trial '{name}' lost its worker {losses[at]} times in a row ({type(loss).__name__}): is there "
                     f"enough memory? See '{out / LOG}', or take fewer --workers"
                 ) from None
             waiting.append(leg)
             return
         except SepnetError as reason:
             raise SepnetError(f"trial '{name}': {reason}") from reason
-        losses.pop(name, None)
         if progress.files is not None:
             write_run(out / name, progress.files)
         if further := leg if _goes_on(leg, progress) else source.report(leg, progress):
@@ -180,9 +183,6 @@ def run_trials(
                 stopping = signals.received or error
                 if stopping:
                     session.unlink(missing_ok=True)
-                    for future in list(active):
-                        if future.cancel():
-                            active.pop(future)
                 room = 0 if stopping else workers.capacity() - len(active)
                 while room > 0 and (leg := waiting.popleft() if waiting else source.next()):
                     active[workers.submit(advance, order(leg))] = leg
@@ -207,4 +207,4 @@ def run_trials(
 
 def _goes_on(leg: Leg, progress: Progress) -> bool:
     """Whether a worker stopped before it was told to: its time was up, or it was interrupted."""
-    return not (progress.finished or progress.failed or progress.epochs >= leg.until)
+    return not (progress.finished or progress.failed or (leg.rung and progress.epochs >= leg.until))

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,11 @@ from sepnet.errors import SepnetError
 from sepnet.networks import join_name, split_name
 from sepnet.recipes.recipe import Recipe, require_fields
 from sepnet.settings import hint, read_toml, shown, to_settings
+from sepnet.sweep.space import Search
 from sepnet.training import experiment
 
+DESIGN = "design-"
+"""Begins the names of a search's designs."""
 AXES = ("network", "recipe", "data", "parameters", "settings")
 """What a grid varies."""
 
@@ -105,15 +109,18 @@ class Plan:
     """What every design has to keep; one that does not is not trained."""
     row: tuple[Row, ...] = ()
     grid: dict = field(default_factory=dict)
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         require_fields(self.settings)
-        names = [row.name for row in self.rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise SepnetError(f"there are {names.count(name)} rows '{name}': give each a name of its own")
-        if not names:
-            raise SepnetError("there is nothing to train: expected [[row]] or [grid]")
+        names = Counter(row.name for row in self.rows)
+        for name, count in names.items():
+            if count > 1:
+                raise SepnetError(f"there are {count} rows '{name}': give each a name of its own")
+        if not names and self.search is None:
+            raise SepnetError("there is nothing to train: expected [[row]], [grid] or [search]")
+        if self.search and (names or len(self.seeds) != 1):
+            raise SepnetError("a [search] has no [[row]] and no [grid], and trains each design with one of the seeds")
         for seeds in (self.seeds, *(row.seeds for row in self.row if row.seeds is not None)):
             if not seeds or len(set(seeds)) < len(seeds):
                 raise SepnetError(f"seeds are {list(seeds)}: expected at least one, each once")
@@ -159,7 +166,7 @@ def read_plan(file: Path) -> Plan:
     """
     values = read_toml(file, "sweep file")
     rows = values["row"] if isinstance(values.get("row"), list) else []
-    tables = [table for table in (values, values.get("grid"), *rows) if isinstance(table, dict)]
+    tables = [table for table in (values, values.get("grid"), values.get("search"), *rows) if isinstance(table, dict)]
     for table in tables:
         if "validation" in table:
             raise SepnetError(f"{file}: a sweep scores on held-out training images alone: leave validation out")

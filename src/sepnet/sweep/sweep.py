@@ -2,7 +2,7 @@
 
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,10 +15,12 @@ from sepnet.notices import notice
 from sepnet.rules import Rules, load_rules
 from sepnet.runs import Run
 from sepnet.sweep import tables
+from sepnet.sweep.cluster import DaskWorkers, sources_of
 from sepnet.sweep.designs import epochs_of, judge
 from sepnet.sweep.engine import Leg, Processes, Workers, run_trials
 from sepnet.sweep.ledger import Ledger, read_ledger, write_ledger
 from sepnet.sweep.plan import Plan, Trial, read_plan
+from sepnet.sweep.search import Designs
 from sepnet.sweep.shares import fastest
 from sepnet.sweep.view import Status, View
 from sepnet.sweep.worker import Progress
@@ -78,11 +80,12 @@ class Sweep:
         save(fronts(rows), self.out / PICTURE)
         return self.out / PICTURE
 
-    def run(self, *, workers: int | str | None = None) -> None:
+    def run(self, *, workers: int | str | None = None, cluster: str | None = None) -> None:
         """Train what is missing, and write the ledger.
 
         Args:
             workers: processes; ``auto`` for as many as are fastest, a process a core when absent.
+            cluster: in their place, the address of a Dask scheduler, or a TOML file that says how to start a cluster.
 
         Raises:
             SepnetError: a trial cannot be trained; the others are saved.
@@ -90,16 +93,23 @@ class Sweep:
 
         """
         count = _count(workers)
-        trials = self.plan.trials()
+        if cluster is not None and workers is not None:
+            raise SepnetError(
+                "workers and cluster are both given: the one is this machine's, the other a cluster's own"
+            )
         rules = load_rules(self.plan.rules) if self.plan.rules else None
         self.out.mkdir(parents=True, exist_ok=True)
         with exclusively(self.out, busy=f"sweep '{self.out}' is being run by another process: wait for it"):
-            rows = Rows(trials, self.out, rules)
+            rows = Designs(self.plan, self.out, rules) if self.plan.search else Rows(self.plan, self.out, rules)
             try:
                 if rows.waiting:
-                    with self._processes(count, rows.waiting) as processes, View(rows.status) as view:
+                    with (
+                        self._workers(count, cluster, rows.waiting[0], rows.at_once) as found,
+                        View(rows.status) as view,
+                    ):
                         rows.say = view.say
-                        run_trials(rows, processes, self.out, origin=self._origin(), sources={}, watch=view.watch)
+                        sources = {} if cluster is None else sources_of(self.plan)
+                        run_trials(rows, found, self.out, origin=self._origin(), sources=sources, watch=view.watch)
             finally:
                 write_ledger(self.out, self.ledger().values())
         notice(f"{rows.status}; runs and ledger in {self.out}")
@@ -109,21 +119,25 @@ class Sweep:
         return lambda trial: {"row": trial.row, "command": trial.command, "commit": commit}
 
     @contextmanager
-    def _processes(self, count: int | None, waiting: Sequence[Trial]) -> Iterator[Workers]:
-        most = max(1, min(len(waiting), environment.cores()))
-        if count is None:
-            count = 1 if experiment.resolve_device(waiting[0].device).startswith("cuda") else most
-        processes = Processes(count or fastest(waiting[0], most, self.out), self.out)
+    def _workers(self, count: int | None, cluster: str | None, trial: Trial, at_once: int) -> Iterator[Workers]:
+        most = min(at_once, environment.cores())
+        if cluster is not None:
+            workers: Workers = DaskWorkers(cluster)
+        else:
+            if count is None:
+                count = 1 if experiment.resolve_device(trial.device).startswith("cuda") else most
+            workers = Processes(count or fastest(trial, most, self.out), self.out)
         try:
-            yield processes
+            yield workers
         finally:
-            processes.close()
+            workers.close()
 
 
 class Rows:
     """The trials of rows and grid that are still to be trained, in their order."""
 
-    def __init__(self, trials: list[Trial], out: Path, rules: Rules | None) -> None:
+    def __init__(self, plan: Plan, out: Path, rules: Rules | None) -> None:
+        trials = plan.trials()
         self.say: Callable[[str], None] = notice
         self.status = Status(total=len(trials))
         self.waiting: deque[Trial] = deque()
@@ -138,14 +152,19 @@ class Rows:
                 self._finish(trial, outcome.accuracy)
             elif reason := Run.open(folder).diverged if folder.exists() else "":
                 self._fail(trial, f"{reason}; remove '{folder}' to try again")
-            elif (report := judge(trial, rules)) is not None and not report.kept:
+            elif broken := judge(trial, rules).broken:
                 self.status.rejected += 1
                 self._epochs.pop(trial.name)
-                notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(report.broken)})")
+                notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(broken)})")
             else:
                 self.waiting.append(trial)
                 self._done[trial.name] = outcome.epochs if outcome else 0
         self._show_work()
+
+    @property
+    def at_once(self) -> int:
+        """How many trials may run at a time."""
+        return len(self.waiting)
 
     def next(self) -> Leg | None:
         """Return the next trial."""

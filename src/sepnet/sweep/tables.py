@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 from sepnet.comparison.significance import welch
 from sepnet.sweep.ledger import Ledger, Outcome, of_row
-from sepnet.sweep.plan import Plan, Row
+from sepnet.sweep.plan import DESIGN, Plan, Row
 
 COSTS = ("parameters", "macs", "seconds")
 """What accuracy is weighed against."""
@@ -37,7 +37,10 @@ class Entry:
 
 
 def entries(plan: Plan, ledger: Ledger) -> list[Entry]:
-    """Return the sweep's rows with what the ledger has of them."""
+    """Return the sweep's rows with what the ledger has of them; of a search, the designs that were not pruned."""
+    if plan.search:
+        designs = [one for one in ledger.values() if one.row.startswith(DESIGN) and one.finished]
+        return [Entry(Row(name=one.row), [one.seed], [one], one.command) for one in designs]
     found = []
     for row in plan.rows:
         seeds = plan.seeds_of(row)

@@ -16,8 +16,8 @@ from sepnet.training.progress import clock
 class Status:
     """How far a sweep has come."""
 
-    total: int
-    """Trials in all."""
+    total: int | None
+    """Trials in all, where that is known."""
     done: int = 0
     pruned: int = 0
     rejected: int = 0
@@ -28,7 +28,7 @@ class Status:
     """The share of the work that is done."""
 
     def __str__(self) -> str:
-        parts = [f"{self.done} of {self.total} trials"]
+        parts = [f"{self.done}{f' of {self.total}' if self.total else ''} trials"]
         parts += [f"{getattr(self, name)} {name}" for name in ("pruned", "rejected", "failed") if getattr(self, name)]
         parts += [f"best {100 * self.best[0]:.2f} % ({self.best[1]})"] if self.best else []
         return ", ".join(parts)

@@ -32,6 +32,8 @@ SLICE_SECONDS = 60.0
 """How long a worker trains before its checkpoint travels to the coordinator, where they share no storage."""
 LOOK_SECONDS = 0.2
 """How often a worker looks whether it is still wanted."""
+_ONE_AT_A_TIME = threading.Lock()
+"""In a process, whose current folder and streams a trial takes, also where a cluster's worker has more threads."""
 PATIENCE = 60.0
 """Seconds to wait for a worker of an earlier, killed coordinator to let go of a run."""
 
@@ -53,6 +55,8 @@ class Order:
     """The run so far, for a worker without shared storage."""
     sources: Mapping[str, str]
     """Python files that the network is built from, for such a worker."""
+    travels: bool
+    """Whether the worker may lie where the sweep's folder does not."""
     folder: str
     """The coordinator's current folder, in which relative paths are seen."""
     version: str = __version__
@@ -84,8 +88,8 @@ def advance(order: Order) -> Progress:
             f"worker {platform.node()} has sepnet {__version__}, this sweep {order.version}: "
             "install the same version there"
         )
-    shared = Path(order.session).exists()
-    with contextlib.redirect_stdout(sys.stderr), _place(order, shared=shared) as out:
+    shared = not order.travels or Path(order.session).exists()
+    with _ONE_AT_A_TIME, contextlib.redirect_stdout(sys.stderr), _place(order, shared=shared) as out:
         run, failed = _train(order, out, _until(order, shared=shared))
         history = run.history
         return Progress(
@@ -114,6 +118,7 @@ def _train(order: Order, out: Path, pause: Callable[[int], bool]) -> tuple[Run, 
     else:
         job = experiment.prepare(trial.network, data, recipe, validation="holdout", **options)
         run = Run.create(out, trial.name, job.config)
+    if not any("sweep" in session for session in run.sessions):
         run.note_session({"sweep": dict(order.origin)})
     try:
         experiment.train_run(job, run, pause=pause, patience=PATIENCE)
