@@ -192,6 +192,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "exports": exports,
     "verdict": verdict,
     "speed": speed("speed"),
+    "speed-amx": speed("amx/speed"),
     "speed-avx2": speed("avx2/speed"),
     "speed-sentence": speed_sentence,
     "recipe": recipe,
