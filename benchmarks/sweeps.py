@@ -20,6 +20,8 @@ import sepnet
 from benchmarks.record import commit
 from sepnet import environment
 from sepnet.runs import Run
+from sepnet.runs.manifest import write_manifest
+from sepnet.runs.run import FILES
 from sepnet.sweep import sweep as sweep_module
 from sepnet.sweep.sweep import Sweep
 from sepnet.sweep.worker import Order, Progress
@@ -51,7 +53,7 @@ class Copies:
         run.write_config(replace(run.config, seed=order.trial.seed))
         (folder / "checkpoint.safetensors").unlink()
         run.note_session({"sweep": dict(order.origin)})
-        run.seal()
+        write_manifest(folder, FILES)
         self.seconds += time.perf_counter() - begun
         future: Future[Progress] = Future()
         last = run.history[-1]
