@@ -122,7 +122,7 @@ def test_the_arguments_of_a_name_are_those_of_the_function() -> None:
     assert model[-1].out_features == 7
     assert not any(isinstance(module, nn.Hardswish) for module in model.modules())
     assert join_name(name, {"widths": [8, 8, 8]}) == 'champion(widths=[8, 8, 8], activation="relu")'
-    assert split_name(name) == ("champion", '(widths=[16, 32, 48], activation="relu")')
+    assert split_name(name) == ("", "champion", '(widths=[16, 32, 48], activation="relu")')
     assert is_own(name)
     assert not is_own("mine.py:net(width=3)")
 

@@ -66,6 +66,14 @@ def test_the_command_prints_the_file_and_its_scores(trained: Run, capsys: Captur
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("pytorch_alone")
+def test_arguments_of_a_network_are_not_in_the_name_of_its_file(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=500)
+    run = sepnet.train("champion(widths=[4, 4, 4], blocks=[1, 1, 1])", "sample", recipe, device="cpu", out=tmp_path)
+    assert sepnet.export_run(run, "c") == run.path / "champion.c"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_another_programs_file_is_kept(trained: Run, form: str, tmp_path: Path) -> None:
     file = tmp_path / f"mine{SUFFIXES[form]}"

@@ -18,6 +18,7 @@ from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.files import exclusively, exists, read_text, write_atomically
 from sepnet.folders import numbered
+from sepnet.networks import split_name
 from sepnet.notices import notice, printable
 from sepnet.recipes.recipe import VALIDATIONS, Recipe
 from sepnet.rules import Footprint, Rules, RulesReport, check
@@ -132,7 +133,7 @@ def compare(
         for start in starts
     ]
     verdict = judge(sides[0].runs, sides[1].runs)
-    labels = [anatomy.network.rpartition(":")[2] for anatomy in anatomies]
+    labels = [split_name(anatomy.network).attribute for anatomy in anatomies]
     name = f"{labels[1]}-against-{labels[0]}-{starts[0].config.data}"
     path = _folder(out, name, sides[0].runs, sides[1].runs)
     comparison = Comparison(base=sides[0], challenger=sides[1], rules=report, verdict=verdict, path=path)

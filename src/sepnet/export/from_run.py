@@ -9,6 +9,7 @@ from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.export.artifacts import ENDINGS, SUFFIXES, Exporter, require_writable, score, seconds_on_one_core
 from sepnet.inference import classifier
+from sepnet.networks import split_name
 from sepnet.networks.shipped import is_shipped
 from sepnet.notices import notice
 from sepnet.runs import Run
@@ -78,7 +79,7 @@ def _keep(run: Run, scores: Sequence[Score]) -> None:
 
 
 def _name(run: Run) -> str:
-    return run.config.network.rpartition(":")[2]
+    return split_name(run.config.network).attribute
 
 
 def _exporter(run: Run, model: nn.Module) -> Exporter:

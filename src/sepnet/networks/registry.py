@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -65,39 +65,54 @@ def build(name: str, *, classes: int = 10, image_shape: tuple[int, int, int] = (
         )
     require_counts(classes=classes, image_shape=image_shape)
     options: dict[str, Any] = {"classes": classes, "image_shape": image_shape}
-    whole = name
-    name, arguments = split_name(name)
-    given = _parse_arguments(whole, arguments)
-    if name in NETWORKS:
-        return call_builder(NETWORKS[name].build, whole, required=given, **options)
-    path, separator, attribute = name.rpartition(":")
-    if separator and path.endswith(".py"):
-        return _from_file(Path(path), attribute, options, whole, given)
-    if name.endswith(".py"):
-        raise SepnetError(f"network '{name}' names a file but nothing in it: write '{name}:NAME'")
+    parts = split_name(name)
+    given = _parse_arguments(name, parts.arguments)
+    if is_own(name):
+        return call_builder(NETWORKS[parts.attribute].build, name, required=given, **options)
+    if parts.file.endswith(".py"):
+        return _from_file(Path(parts.file), parts.attribute, options, name, given)
+    if parts.plain.endswith(".py"):
+        raise SepnetError(f"network '{parts.plain}' names a file but nothing in it: write '{parts.plain}:NAME'")
     otherwise = f"expected {', '.join(NETWORKS)}, or path/to/file.py:name"
-    raise SepnetError(f"unknown network '{name}': {hint(name, NETWORKS, otherwise=otherwise)}")
+    raise SepnetError(f"unknown network '{parts.plain}': {hint(parts.plain, NETWORKS, otherwise=otherwise)}")
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Return a network's name without its arguments, and these as they are written, ``(…)`` or nothing."""
+class NetworkName(NamedTuple):
+    """A network's name in its parts; ``file`` and ``arguments`` are empty where it has none."""
+
+    file: str
+    """What stands before the last colon: the Python file that the network is in."""
+    attribute: str
+    arguments: str
+    """As they are written, ``(…)``."""
+
+    @property
+    def plain(self) -> str:
+        """The name without its arguments."""
+        return f"{self.file}:{self.attribute}" if self.file else self.attribute
+
+
+def split_name(name: str) -> NetworkName:
+    """Return the parts of a network's name."""
     match = _WITH_ARGUMENTS.fullmatch(name)
-    return (match[1], match[2]) if match else (name, "")
+    plain, arguments = (match[1], match[2]) if match else (name, "")
+    file, _, attribute = plain.rpartition(":")
+    return NetworkName(file, attribute if file else plain, arguments)
 
 
 def join_name(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the name of a network that is built with these arguments, plain values, in place of its own."""
-    base, own = split_name(name)
-    given = {**_parse_arguments(name, own), **arguments}
+    parts = split_name(name)
+    given = {**_parse_arguments(name, parts.arguments), **arguments}
     written = ", ".join(f"{key}={value!r}" for key, value in given.items())
     if '"' not in written:
         written = written.replace("'", '"')  # a shell's quotes go around it
-    return f"{base}({written})" if given else base
+    return f"{parts.plain}({written})" if given else parts.plain
 
 
 def is_own(name: str) -> bool:
     """Whether a network of this name, whatever its arguments, is one of sepnet's."""
-    return split_name(name)[0] in NETWORKS
+    return split_name(name).plain in NETWORKS
 
 
 def _parse_arguments(name: str, arguments: str) -> dict[str, Any]:

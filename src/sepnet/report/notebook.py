@@ -106,16 +106,15 @@ def _contender_cells(contender: Contender, names: Names, number: int, folder: Pa
     log = f"for run in {name}:\n    print(run.log)" if several else f"print({name}.log)"
     first = f"{name}[0]" if several else name
     config = contender.config
-    network, arguments = split_name(config.network)
-    path, separator, attribute = network.rpartition(":")
-    if separator and not Path(path).is_absolute():
-        config = replace(config, network=f"{_relative(Path(path), folder)}:{attribute}{arguments}")
+    file, attribute, arguments = split_name(config.network)
+    if file and not Path(file).is_absolute():
+        config = replace(config, network=f"{_relative(Path(file), folder)}:{attribute}{arguments}")
     pictures = config.pictures
     if pictures is not None and not Path(pictures.path).is_absolute():
         there = _relative(Path(pictures.path), folder)
         config = replace(config, pictures=replace(pictures, path=there))
     found = "from sepnet.training.trained_network import describe\n\n" if _built_again(contender) else ""
-    if separator and (_built_again(contender) or rules.need_footprint):
+    if file and (_built_again(contender) or rules.need_footprint):
         found += f"{first}.network = {config.network!r}\n"
     heading = f"## {escape(contender.label)}\n\nEvery layer with its receptive field and output size."
     return [
@@ -138,9 +137,8 @@ def _anatomy(contender: Contender, run: str) -> str:
 
 
 def _source(network: str) -> str:
-    name = split_name(network)[0]
-    path, separator, _ = name.rpartition(":")
-    code = f"Path({path!r}).read_text()" if separator else f"inspect.getsource(NETWORKS[{name!r}].build)"
+    file, attribute, _ = split_name(network)
+    code = f"Path({file!r}).read_text()" if file else f"inspect.getsource(NETWORKS[{attribute!r}].build)"
     return f"print({code})"
 
 

@@ -14,7 +14,7 @@ OVERRIDES = ("epochs", "batch_size", "lr")
 
 def can_be_made_again(config: RunConfig) -> bool:
     """Whether names alone tell how to make the run: no object of a Python session went into it, nor a second start."""
-    named = is_own(config.network) or split_name(config.network)[0].rpartition(":")[0].endswith(".py")
+    named = is_own(config.network) or split_name(config.network).file.endswith(".py")
     loadable = config.data in DATASETS or config.pictures is not None
     return named and loadable and not config.initial_weights and not config.extended_from
 

@@ -107,8 +107,7 @@ def sources_of(plan: Plan) -> dict[str, str]:
     found = {}
     named = [(row.network or "", row.recipe or "") for row in plan.rows]
     for name, recipe in [(plan.network, plan.recipe or ""), *named]:
-        network, _, _ = split_name(name)[0].rpartition(":")
-        for file, pattern in ((Path(network), "*.py"), (Path(recipe), Path(recipe).name)):
+        for file, pattern in ((Path(split_name(name).file), "*.py"), (Path(recipe), Path(recipe).name)):
             if file.suffix and not file.is_absolute() and ".." not in file.parts:
                 found.update({str(one): read_text(one) for one in sorted(file.parent.glob(pattern))})
     return found

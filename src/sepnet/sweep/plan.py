@@ -181,7 +181,7 @@ def _seen_from(folder: Path, key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     path = {
-        "network": split_name(value)[0].rpartition(":")[0].endswith(".py"),
+        "network": split_name(value).file.endswith(".py"),
         "recipe": value.endswith(".toml"),
         "rules": value.endswith(".toml"),
         "data": value not in DATASETS and (os.sep in value or (folder / value).exists()),

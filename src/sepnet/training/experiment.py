@@ -185,9 +185,8 @@ def build_network(network: Network, dataset: Dataset, recipe: Recipe, seed: int)
 def network_name(network: Network) -> str:
     """Return the name a network goes by in a run's configuration."""
     if isinstance(network, str):
-        name, arguments = split_name(network)
-        path, separator, attribute = name.rpartition(":")
-        return f"{os.path.normpath(path)}{separator}{attribute}{arguments}" if separator else network
+        file, attribute, arguments = split_name(network)
+        return f"{os.path.normpath(file)}:{attribute}{arguments}" if file else network
     return str(getattr(network, "__name__", type(network).__name__))
 
 
@@ -196,7 +195,8 @@ def resolve_recipe(network: Network, recipe: str | Path | Recipe | None, **overr
     if isinstance(recipe, Recipe):
         return override(recipe, overrides)
     if recipe is None:
-        recipe = NETWORKS[split_name(network)[0]].recipe if isinstance(network, str) and is_own(network) else "champion"
+        own = split_name(network).attribute if isinstance(network, str) and is_own(network) else None
+        recipe = NETWORKS[own].recipe if own else "champion"
     return load_recipe(str(recipe), **overrides)
 
 
@@ -247,7 +247,7 @@ def default_name(config: RunConfig) -> str:
 
 def _join_name(network: str, data: str, *, validation: str = "test", seed: int = 0, **_: Any) -> str:
     """Return NETWORK-DATA, and what is out of the ordinary about validation and seed."""
-    name = f"{split_name(network)[0].rpartition(':')[2]}-{data}"
+    name = f"{split_name(network).attribute}-{data}"
     return name + ("-holdout" if validation == "holdout" else "") + (f"-seed{seed}" if seed else "")
 
 

@@ -113,14 +113,14 @@ def rebuild(run: Run, *, trust: bool = False) -> nn.Module:
 def _require_trust(run: Run, trust: bool) -> None:
     """Raise unless a run's network is sepnet's own, or in a file and ``trust`` is given."""
     name = run.config.network
-    path, separator, _ = split_name(name)[0].rpartition(":")
-    if not separator and not networks.is_own(name):
+    file = split_name(name).file
+    if not file and not networks.is_own(name):
         raise SepnetError(
             f"the network of run '{run.path}', '{name}', was created in a Python session: pass it as network=…"
         )
-    if separator and not trust:
+    if file and not trust:
         raise SepnetError(
-            f"the network of run '{run.path}' is in the Python file '{path}', which is not run by default: "
+            f"the network of run '{run.path}' is in the Python file '{file}', which is not run by default: "
             "if you trust that code, give --trust (in Python trust=True, or the network itself as network=…)"
         )
 
