@@ -25,6 +25,7 @@ from sepnet.rules import Footprint, Rules, RulesReport, check
 from sepnet.runs import Run, RunConfig
 from sepnet.runs.history import best
 from sepnet.settings import parse_json
+from sepnet.text_table import text_table
 from sepnet.training import experiment, trained_network
 
 VERDICT = "verdict.json"
@@ -208,9 +209,7 @@ def to_text(comparison: Comparison) -> str:
     """Return the comparison for a person: the figures side by side, then the two lines of judgement."""
     base, challenger = comparison.base, comparison.challenger
     rows = [("", base.anatomy.network, challenger.anatomy.network), *_figures(base, challenger)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    table = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    return "\n".join([*table, "", *_judgements(comparison)])
+    return "\n".join([text_table(rows), "", *_judgements(comparison)])
 
 
 def _judgements(comparison: Comparison) -> list[str]:

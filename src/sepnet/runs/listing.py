@@ -12,6 +12,7 @@ from sepnet.notices import notice, printable
 from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.runs.history import best
 from sepnet.runs.run import Run, run_folders
+from sepnet.text_table import text_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +108,7 @@ def to_text(rows: Sequence[RunRow]) -> str:
         for row in rows
     ]
     table = [heads, *(tuple(printable(cell) for cell in row) for row in cells)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
-    words = 5
-    return "\n".join(
-        "  ".join(
-            f"{cell:<{width}}" if column < words else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    )
+    return text_table(table, left=range(5))
 
 
 def to_html(run: Run) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sepnet.errors import SepnetError
 from sepnet.settings import parse_json, shown, to_settings
+from sepnet.text_table import text_table
 
 HEADS = ("format", "images", "accuracy %", "agrees with the run %", "bytes", "RAM bytes", "ms")
 UNKNOWN = "–"
@@ -72,12 +73,4 @@ def from_json(text: str, *, source: str) -> list[Score]:
 
 def to_text(scores: Sequence[Score]) -> str:
     """Return a table for a person, a line for each score."""
-    rows = [HEADS, *(score.cells for score in scores)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return text_table([HEADS, *(score.cells for score in scores)])

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from sepnet.comparison.significance import welch
 from sepnet.sweep.ledger import Ledger, Outcome, of_row
 from sepnet.sweep.plan import DESIGN, Plan, Row
+from sepnet.text_table import text_table
 
 COSTS = ("parameters", "macs", "seconds")
 """What accuracy is weighed against."""
@@ -127,15 +128,7 @@ def best_to_text(plan: Plan, ledger: Ledger) -> str:
         against = ", ".join(cost for cost in COSTS if entry in fronts[cost]).replace("macs", "MACs")
         accuracy = spread([100 * outcome.accuracy for outcome in entry.outcomes], 2)
         table.append((entry.row.name, accuracy, *costs, against))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(
-            f"{cell:<{width}}" if place in (0, 5) else f"{cell:>{width}}"
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join([*lines, "", f"best: {members[0].command}"])
+    return f"{text_table(table, left=(0, 5))}\n\nbest: {members[0].command}"
 
 
 def to_csv(outcomes: Iterable[Outcome]) -> str:
