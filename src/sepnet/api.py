@@ -499,11 +499,9 @@ def export_run(
             data cannot be loaded, or the file cannot be written.
 
     """
-    from sepnet.export import from_run
+    from sepnet.export.from_run import Exports
 
-    found = classifier.find_run(run)
-    folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
-    return from_run.export_run(found, format, None if out is None else Path(out), folder, network, trust=trust)
+    return Exports.of(run, network, trust=trust).write(format, None if out is None else Path(out))
 
 
 def score_exports(
@@ -533,9 +531,9 @@ def score_exports(
         SepnetError: as for :func:`export_run`.
 
     """
-    from sepnet.export import from_run
+    from sepnet.export.from_run import Exports
 
-    return from_run.score_exports(classifier.find_run(run), formats, network, trust=trust)
+    return Exports.of(run, network, trust=trust).score(formats)
 
 
 def evaluate(

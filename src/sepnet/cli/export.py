@@ -52,8 +52,7 @@ def command(
     accuracy is that of `sepnet evaluate --precision fp32`. Needs pip install 'sepnet[keras]', 'sepnet[onnx]' or
     'sepnet[tflite]'; c and html need none.
     """
-    from sepnet import api
-    from sepnet.export.from_run import require_formats
+    from sepnet.export.from_run import Exports, require_formats
     from sepnet.runs.scores import to_text
 
     formats = form.split(",")
@@ -62,12 +61,14 @@ def command(
         raise SepnetError(
             f"--out names one file and --format {form} makes {len(formats)}: give one format, or no --out"
         )
+    with only_results():
+        exports = Exports.of(run, trust=trust)
     for name in formats:
         with only_results():
-            file = api.export_run(run, name, out, trust=trust)
+            file = exports.write(name, out)
         notice(TAKES[name])
         print(file)
     if score:
         with only_results():
-            table = to_text(api.score_exports(run, formats, trust=trust))
+            table = to_text(exports.score(formats))
         print(table)

@@ -77,6 +77,12 @@ class Artifact:
                 notice(f"replacing {place}")
             write_atomically(place, content)
 
+    def score(self, images: Tensor, labels: Tensor, logits: Tensor) -> Score:
+        """Judge its answers to images ``(N, C, H, W)``, uint8, by labels and by the run's logits ``(N, classes)``."""
+        found, seconds = self.answer(images)
+        size, arena = len(next(reversed(self.files.values()))), self.arena_bytes
+        return judge(self.format, found, labels, logits, bytes=size, arena_bytes=arena, seconds=seconds)
+
 
 def require_writable(path: Path, format: str) -> None:
     """Raise unless a format's files may be written at ``path``.
@@ -235,17 +241,24 @@ def _is_ours(path: Path) -> bool:
     return onnx_file.is_ours(content) if path.suffix == ".onnx" else MARK.encode() in content.partition(b"\n")[0]
 
 
-def score(artifact: Artifact, images: Tensor, labels: Tensor, logits: Tensor) -> Score:
-    """Judge an artifact by images ``(N, C, H, W)``, uint8, their labels, and the run's logits ``(N, classes)``."""
-    found, seconds = artifact.answer(images)
-    answers = found.argmax(1)
-    main = next(reversed(artifact.files.values()))
+def judge(
+    format: str,
+    scores: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    *,
+    bytes: int,
+    arena_bytes: int | None = None,
+    seconds: float | None,
+) -> Score:
+    """Return how scores ``(N, classes)`` compare with the images' labels, and with the run's logits."""
+    answers = scores.argmax(1)
     return Score(
-        format=artifact.format,
-        images=len(images),
+        format=format,
+        images=len(labels),
         accuracy=float((answers == labels).double().mean()),
         agreement=float((answers == logits.argmax(1)).double().mean()),
-        bytes=len(main),
-        arena_bytes=artifact.arena_bytes,
+        bytes=bytes,
+        arena_bytes=arena_bytes,
         seconds=seconds,
     )
