@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sepnet.anatomy import Anatomy, Layer, trace
-from sepnet.networks import build
+from sepnet.anatomy.parameter_count import parameters_of
+from sepnet.networks import NETWORKS, build
 
 from .test_reading import Net, conv
 
@@ -40,6 +41,19 @@ def test_tied_weights_count_once() -> None:
     model = nn.Sequential(conv(3, 3), conv(3, 3))
     model[1].weight = model[0].weight
     assert counts(trace(model)) == {"0": (84, 0), "1": (3, 0)}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_are_known_without_a_capture(name: str) -> None:
+    model = build(name)
+    assert parameters_of(model) == trace(model).parameters
+
+
+def test_without_a_capture_tied_weights_count_once_and_lazy_layers_are_unknown() -> None:
+    model = nn.Sequential(conv(3, 3), conv(3, 3))
+    model[1].weight = model[0].weight
+    assert parameters_of(model) == 87
+    assert parameters_of(nn.Sequential(conv(), nn.Flatten(), nn.LazyLinear(10))) is None
 
 
 def test_frozen_parameters_and_statistics_are_not_trainable() -> None:

@@ -4,8 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sepnet.anatomy.graph import tensors_of
+
+
+def parameters_of(model: nn.Module) -> int | None:
+    """Return what :attr:`Anatomy.parameters` will be, without a capture; None while a lazy layer has no shapes yet."""
+    tensors = tensors_of(model)
+    if any(is_lazy(tensor) for tensor in tensors.values()):
+        return None
+    return sum(Ledger(model).count(tensors))
 
 
 class Ledger:

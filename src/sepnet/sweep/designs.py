@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sepnet import data as datasets
 from sepnet.anatomy import trace
+from sepnet.anatomy.parameter_count import parameters_of
 from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.networks import build
@@ -19,7 +20,7 @@ class Judgement:
     """Whether a design keeps the rules."""
 
     parameters: int | None
-    """None where it cannot be built."""
+    """None where it cannot be built, or has lazy layers."""
     broken: tuple[str, ...] = ()
     """The rules that it does not keep."""
     over: float = 0.0
@@ -37,11 +38,12 @@ def images(data: str) -> tuple[tuple[int, int, int], int, int]:
 def _judge(network: str, data: str, rules: Rules | None) -> Judgement:
     shape, classes, _ = images(data)
     model = build(network, classes=classes, image_shape=shape)
-    parameters = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
+    parameters = parameters_of(model)
     if rules is None:
         return Judgement(parameters=parameters)
     limit = rules.parameters_below
-    if limit is not None and parameters >= limit:  # most of what a search proposes: not worth a capture
+    # Most of what a search proposes is too large, and that is known without a capture.
+    if limit is not None and parameters is not None and parameters >= limit:
         return Judgement(parameters=parameters, broken=("parameters",), over=(parameters + 1 - limit) / limit)
     report = check(trace(model, shape, name=network), rules, functools.partial(footprint, model, shape, name=network))
     broken = [result for result in report.results if not result.kept]
