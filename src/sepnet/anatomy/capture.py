@@ -71,7 +71,7 @@ def _complaint(model: nn.Module, image: Tensor, network: str, error: Exception) 
         except Exception as plain:  # whatever a stranger's module raises
             error = plain
     layer = _innermost(model, error)
-    place = f"in layer '{layer}'" if layer else "in its own forward"
+    place = place_of(layer)
     if values_decide:
         return (
             f"network '{network}' cannot be read: {place} it decides by the values in a tensor; "
@@ -81,6 +81,11 @@ def _complaint(model: nn.Module, image: Tensor, network: str, error: Exception) 
     advice = "; give it the image shape it was made for" if isinstance(error, RuntimeError) else ""
     size = "×".join(map(str, image.shape[1:]))
     return f"network '{network}' cannot be read: {place}, for an image {size}: {reason}{advice}"
+
+
+def place_of(layer: str) -> str:
+    """Return in words where something happens, by the path of a module, which is empty for the network itself."""
+    return f"in layer '{layer}'" if layer else "in its own forward"
 
 
 def _innermost(model: nn.Module, error: Exception) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from sepnet.anatomy.capture import capture
+from sepnet.anatomy.capture import capture, place_of
 from sepnet.errors import SepnetError
 
 OF_SHAPE_ALONE = {
@@ -210,11 +210,9 @@ def _require_operators(module: fx.GraphModule, network: str) -> None:
         for node in part.graph.nodes if isinstance(part, fx.GraphModule) else []:
             known = node.target is operator.getitem or hasattr(node.target, "_schema")
             if node.op == "call_function" and not known and getattr(node.target, "__name__", "") not in MODES:
-                path = _caller(node)[0]
-                place = f"in layer '{path}'" if path else "in its own forward"
                 raise SepnetError(
-                    f"network '{network}' cannot be read: {place} it uses {node.target}, whose functions sepnet does "
-                    "not look into; write it as plain layers"
+                    f"network '{network}' cannot be read: {place_of(_caller(node)[0])} it uses {node.target}, whose "
+                    "functions sepnet does not look into; write it as plain layers"
                 )
 
 
