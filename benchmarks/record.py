@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,14 +40,7 @@ def context(module: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def commit() -> str | None:
     """Return the checkout's commit, and whether files outside ``results`` differ from it; None without git."""
-    try:
-        head, changes = (
-            subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", ".", ":!results"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return f"{head} and uncommitted changes" if changes else head
+    return environment.commit(ROOT, ("--", ".", ":!results"))
 
 
 def described(record: dict[str, Any]) -> str:

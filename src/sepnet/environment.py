@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def commit() -> str | None:
-    """Return the commit of the current folder's checkout, and whether files differ from it; None without git."""
+def commit(folder: Path | None = None, which: Sequence[str] = ("--untracked-files=no",)) -> str | None:
+    """Return the commit of a folder's checkout, and whether files differ from it; None without git.
+
+    Args:
+        folder: in the checkout; the current one when absent.
+        which: the files that count, as ``git status`` takes them.
+
+    """
     try:
         head, changes = (
-            subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            for arguments in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", *which])
         )
     except (OSError, subprocess.CalledProcessError):
         return None
