@@ -1,6 +1,7 @@
 """Who beats whom: by the assignment, and by the statistics. The two are never mixed."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -197,6 +198,12 @@ def mcnemar(base_right: Tensor, challenger_right: Tensor) -> McNemar:
         p_value=p_value,
         winner=_winner(difference, p_value < 1 - CONFIDENCE),
     )
+
+
+def spread(values: Sequence[float], form: str = "{:.2f}") -> str:
+    """Return mean ± standard error; of one value, the value."""
+    mean = form.format(statistics.fmean(values))
+    return mean if len(values) == 1 else f"{mean} ± {form.format(statistics.stdev(values) / math.sqrt(len(values)))}"
 
 
 def welch(base: Sequence[float], challenger: Sequence[float]) -> Welch:

@@ -1,15 +1,12 @@
 """What a report says, gathered from finished runs: who competes, how each did, and who won."""
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from scipy import stats
-
 from sepnet.anatomy import Anatomy
-from sepnet.comparison.significance import Verdict, judge, require_same_images
+from sepnet.comparison.significance import Verdict, judge, require_same_images, spread
 from sepnet.data import Dataset
 from sepnet.errors import SepnetError
 from sepnet.inference.evaluation import Evaluation, evaluate_logits
@@ -46,11 +43,8 @@ class Contender:
 
     def figure(self, value: Callable[[Run], float], form: str = "{:.2f}") -> str:
         """Return one figure of the runs in words: mean ± standard error where there are several."""
-        values = [value(run) for run in self.runs]
-        mean = form.format(math.fsum(values) / len(values))
-        if len(values) == 1:
-            return mean
-        return f"{mean} ± {form.format(float(stats.sem(values)))} (standard error, {len(values)} seeds)"
+        several = f" (standard error, {len(self.runs)} seeds)" if len(self.runs) > 1 else ""
+        return spread([value(run) for run in self.runs], form) + several
 
     @property
     def of_seed(self) -> str:

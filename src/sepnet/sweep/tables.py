@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
-from sepnet.comparison.significance import welch
+from sepnet.comparison.significance import spread, welch
 from sepnet.sweep.ledger import Ledger, Outcome, of_row
 from sepnet.sweep.plan import DESIGN, Plan, Row
 from sepnet.text_table import text_table
@@ -76,22 +76,14 @@ def _line(entry: Entry, first: Entry) -> str:
         entry.row.name,
         "unknown" if parameters is None else f"{parameters:,}",
         "unknown" if macs is None else f"{macs / 1e6:.2f}",
-        spread([100 * outcome.accuracy for outcome in outcomes], 2),
-        spread([outcome.loss for outcome in outcomes], 4),
-        spread([100 * outcome.train_accuracy for outcome in outcomes], 2),
+        spread([100 * outcome.accuracy for outcome in outcomes]),
+        spread([outcome.loss for outcome in outcomes], "{:.4f}"),
+        spread([100 * outcome.train_accuracy for outcome in outcomes]),
         str(len(outcomes)) if len(outcomes) == len(seeds) else f"{len(outcomes)} of {len(seeds)}",
         "" if entry is first else _above(entry, first),
         entry.row.verdict,
     )
     return f"| {' | '.join(cells)} |"
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Return mean ± standard error; of one value, the value."""
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
 
 
 def _above(entry: Entry, first: Entry) -> str:
@@ -126,7 +118,7 @@ def best_to_text(plan: Plan, ledger: Ledger) -> str:
     for entry in members:
         costs = [f"{entry.cost(cost):,.0f}" for cost in COSTS]
         against = ", ".join(cost for cost in COSTS if entry in fronts[cost]).replace("macs", "MACs")
-        accuracy = spread([100 * outcome.accuracy for outcome in entry.outcomes], 2)
+        accuracy = spread([100 * outcome.accuracy for outcome in entry.outcomes])
         table.append((entry.row.name, accuracy, *costs, against))
     return f"{text_table(table, left=(0, 5))}\n\nbest: {members[0].command}"
 
