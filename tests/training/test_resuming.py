@@ -1,5 +1,6 @@
 """A run that a signal stops between two steps goes on, by sepnet's kernels too, as if it had never stopped."""
 
+import functools
 import os
 import signal
 from dataclasses import replace
@@ -29,7 +30,8 @@ from tests.training.test_loop import RECIPE
 def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe
 ) -> None:
-    whole = sepnet.train(tiny, patterns(), recipe, out=tmp_path, precision="fp32", name="whole")
+    train = functools.partial(sepnet.train, tiny, patterns(), recipe, out=tmp_path, precision="fp32")
+    whole = train(name="whole")
     step = loop.Trainer._step
     for stop_at in (1, 12):
 
@@ -40,10 +42,10 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
 
         monkeypatch.setattr(loop.Trainer, "_step", stop)
         with pytest.raises(Interrupted) as raised:
-            sepnet.train(tiny, patterns(), recipe, out=tmp_path, precision="fp32", name="broken", resume=stop_at > 1)
+            train(name="broken", resume=stop_at > 1)
         assert raised.value.exit_code == 143
     monkeypatch.setattr(loop.Trainer, "_step", step)
-    resumed = sepnet.train(tiny, patterns(), recipe, out=tmp_path, precision="fp32", name="broken", resume=True)
+    resumed = train(name="broken", resume=True)
     assert [(s["from_epoch"], s["from_step"]) for s in resumed.sessions] == [(0, 0), (0, 2), (2, 3)]
     assert (resumed.path / "weights.safetensors").read_bytes() == (whole.path / "weights.safetensors").read_bytes()
     assert (resumed.path / "logits.safetensors").read_bytes() == (whole.path / "logits.safetensors").read_bytes()

@@ -73,10 +73,8 @@ def command(
         raise SepnetError("--table, --best, --plot and --export are given together: expected one of them")
     with only_results():
         sweep = api.open_sweep(file, out)
-        if not (table or best or plot or export):
-            sweep.run(workers=workers, cluster=cluster)
-            best = True
-        ledger = sweep.ledger()
+        only_shown = table or best or plot or export
+        ledger = sweep.ledger() if only_shown else sweep.run(workers=workers, cluster=cluster)
         picture = sweep.draw(ledger) if plot else None
     if table:
         print(sweep.to_markdown(ledger))

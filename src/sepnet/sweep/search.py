@@ -77,7 +77,7 @@ class Designs:
                 self.status.rejected += 1
                 continue
             elif frozen.state is TrialState.COMPLETE and outcome:
-                self._count(trial, outcome.accuracy)
+                self.status.finish(outcome.accuracy, trial.name)
             elif frozen.state is TrialState.PRUNED:
                 self.status.pruned += 1
             else:
@@ -222,14 +222,10 @@ class Designs:
             return None
         outcome = outcome_of(Run.open(self.out / trial.name))
         self.study.tell(number, [float(getattr(outcome, name)) for name in self.search.objectives])
-        self._count(trial, accuracy)
+        self.status.finish(accuracy, trial.name)
         self._show_work()
         self.say(f"{figures}: {trial.network}")
         return None
-
-    def _count(self, trial: Trial, accuracy: float) -> None:
-        self.status.done += 1
-        self.status.best = max(self.status.best or (0.0, ""), (accuracy, trial.name))
 
     def _show_work(self) -> None:
         status = self.status

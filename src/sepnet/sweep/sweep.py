@@ -80,8 +80,8 @@ class Sweep:
         save(fronts(rows), self.out / PICTURE)
         return self.out / PICTURE
 
-    def run(self, *, workers: int | str | None = None, cluster: str | None = None) -> None:
-        """Train what is missing, and write the ledger.
+    def run(self, *, workers: int | str | None = None, cluster: str | None = None) -> Ledger:
+        """Train what is missing; write the ledger, and return it.
 
         Args:
             workers: processes; ``auto`` for as many as are fastest, a process a core when absent.
@@ -111,8 +111,10 @@ class Sweep:
                         sources = {} if cluster is None else sources_of(self.plan)
                         run_trials(rows, found, self.out, origin=self._origin(), sources=sources, watch=view.watch)
             finally:
-                write_ledger(self.out, self.ledger().values())
+                ledger = self.ledger()
+                write_ledger(self.out, ledger.values())
         notice(f"{rows.status}; runs and ledger in {self.out}")
+        return ledger
 
     def _origin(self) -> Callable[[Trial], dict[str, Any]]:
         commit = environment.commit() or ""
@@ -186,8 +188,7 @@ class Rows:
         return None
 
     def _finish(self, trial: Trial, accuracy: float) -> None:
-        self.status.done += 1
-        self.status.best = max(self.status.best or (0.0, ""), (accuracy, trial.name))
+        self.status.finish(accuracy, trial.name)
         self._done[trial.name] = self._epochs[trial.name]
 
     def _fail(self, trial: Trial, reason: str) -> None:

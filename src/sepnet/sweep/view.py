@@ -27,6 +27,11 @@ class Status:
     work: float = 0.0
     """The share of the work that is done."""
 
+    def finish(self, accuracy: float, trial: str) -> None:
+        """Count a trial that is done."""
+        self.done += 1
+        self.best = max(self.best or (0.0, ""), (accuracy, trial))
+
     def __str__(self) -> str:
         parts = [f"{self.done}{f' of {self.total}' if self.total else ''} trials"]
         parts += [f"{getattr(self, name)} {name}" for name in ("pruned", "rejected", "failed") if getattr(self, name)]
