@@ -17,13 +17,6 @@ settings.register_profile("same", derandomize=True, database=None, deadline=None
 settings.load_profile("same")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Count no coverage in slow tests, whose time the tracer would double."""
-    for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker("no_cover")
-
-
 @pytest.fixture(scope="module")
 def pytorch_alone() -> Iterator[None]:
     """Train by PyTorch alone where the kernels are not what is tested: compiling takes a second a training."""

@@ -11,12 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from markdown_it import MarkdownIt
-from matplotlib.figure import Figure
 
 import sepnet
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
-from sepnet.files import write_atomically
 from sepnet.networks import fingerprint
 from sepnet.recipes.recipe import Recipe, load_recipe
 from sepnet.report import kernel
@@ -28,12 +26,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pytorch_alone")]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_pictures: None) -> Path:
     """Work in an empty folder, and leave notebooks unexecuted and pictures small: test_report.py has them whole."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kernel, "execute", lambda cells, **_: cells)
-    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
-    monkeypatch.setattr("sepnet.report.folder.save", lambda figure, path: write_atomically(path, b"a picture"))
     return tmp_path
 
 

@@ -27,7 +27,15 @@ pytestmark = pytest.mark.slow
 themed = pytest.mark.parametrize("mode", THEMES)
 
 
-@pytest.fixture(scope="module", params=[(name, mode) for name in PICTURES for mode in THEMES], ids=", ".join)
+IN_BOTH = ("curves", "fields", "classes", "confusion", "data", "cases", "mistakes")
+IN_TURNS = [(name, THEMES[place % 2]) for place, name in enumerate(sorted(set(PICTURES) - set(IN_BOTH)))]
+
+
+@pytest.fixture(
+    scope="module",
+    params=sorted([*IN_TURNS, *((name, mode) for name in IN_BOTH for mode in THEMES)]),
+    ids=", ".join,
+)
 def picture(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Name and theme of a picture; what looks at one runs before the next is drawn."""
     name, mode = request.param

@@ -226,6 +226,7 @@ def test_ctrl_c_while_the_notebook_runs(copy: Path) -> None:
     assert not list(copy.glob("*mine*"))
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_network_and_a_dataset_of_a_python_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No name leads to them: the notebook opens the run where it lies."""
     monkeypatch.chdir(tmp_path)
@@ -237,6 +238,7 @@ def test_a_network_and_a_dataset_of_a_python_session(tmp_path: Path, monkeypatch
     assert "SeparableConv2D" in _outputs(cells, "definition-1")
 
 
+@pytest.mark.usefixtures("small_pictures")
 def test_a_network_that_has_changed_is_not_trained_anew(copy: Path) -> None:
     """The report is of the runs that were given, whatever has become of their network."""
     net = copy / "net.py"

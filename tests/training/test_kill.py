@@ -1,6 +1,7 @@
 """``kill -9`` at random moments, in processes of their own: the final weights are those of an undisturbed run."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from sepnet.backend import native
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -28,7 +31,8 @@ sepnet.train(tiny, patterns(), RECIPE, epochs=40, name=name, resume=resume)
 
 def _start(folder: Path, name: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SCRIPT, str(ROOT), name]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, native.SWITCH: native.NONE}  # test_resuming.py goes on with kernels
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def _finish(process: subprocess.Popen[str]) -> None:
