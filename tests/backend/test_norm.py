@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import sepnet.backend.norm  # noqa: F401 (registers the operator)
+
 from .support import RANDOM, TOLERANCE, Draw, error, needs_kernels
 
 

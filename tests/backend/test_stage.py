@@ -188,3 +188,13 @@ def test_two_runs_give_the_same_bits(dtype: torch.dtype) -> None:
         runs.append([y, sums, *torch.autograd.grad(y.float().sum() + sums.sum(), leaves)])
     for run in runs[1:]:
         assert all(map(torch.equal, run, runs[0]))
+
+
+def test_the_variance_of_values_that_lie_close_together_is_not_lost() -> None:
+    """As those of a pooled image over a small batch: the mean is a thousand standard deviations."""
+    torch.manual_seed(0)
+    x = (1 + torch.randn(4, 24, 1, 1) / 1000).contiguous(memory_format=torch.channels_last)
+    inputs = Inputs(x, pointwise=torch.eye(24).view(24, 24, 1, 1))
+    total, squares = stage(inputs, Params(padding=(0, 0)), with_sums=True)[1] / len(x)
+    exact = x.double().var((0, 2, 3), unbiased=False)
+    assert error(squares - total.square(), exact) < 1e-6

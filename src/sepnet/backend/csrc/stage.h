@@ -207,6 +207,21 @@ inline bool is_streamed(const void* tensor, int64_t positions, int64_t channels)
   return sizeof(T) == 2 && row % LINE == 0 && reinterpret_cast<uintptr_t>(tensor) % LINE == 0 && positions * row > LARGE;
 }
 
+// A few values, as those of a pooled image over a small batch, may lie so close together that their variance is lost in
+// the rounding of float's squares: a batch norm after them needs double.
+constexpr int64_t FEW_POSITIONS = 256;
+
+inline void sum_exactly(const Stage& s, double* totals, int64_t positions, int64_t padded_out) {
+  std::fill(totals, totals + 2 * padded_out, 0.0);
+  const float* y = static_cast<const float*>(s.y);
+  for (int64_t position = 0; position < positions; position++)
+    for (int64_t channel = 0; channel < s.out_channels; channel++) {
+      const double value = y[position * s.out_channels + channel];
+      totals[channel] += value;
+      totals[padded_out + channel] += value * value;
+    }
+}
+
 template <class T>
 void forward(const Stage& s) {
   const int64_t padded_in = s.padded_in(), padded_out = s.padded_out(), units = units_of<T>(s.channels);
@@ -292,10 +307,12 @@ void forward(const Stage& s) {
   });
 
   add_parts(totals, s.parts(), 2 * padded_out);
-  if (s.sums)
-    for (int64_t which = 0; which < 2; which++)
-      for (int64_t channel = 0; channel < s.out_channels; channel++)
-        s.sums[which * s.out_channels + channel] = totals[which * padded_out + channel];
+  if (!s.sums) return;
+  const int64_t positions = s.images * s.out_positions();
+  if (sizeof(T) == sizeof(float) && positions <= FEW_POSITIONS) sum_exactly(s, totals, positions, padded_out);
+  for (int64_t which = 0; which < 2; which++)
+    for (int64_t channel = 0; channel < s.out_channels; channel++)
+      s.sums[which * s.out_channels + channel] = totals[which * padded_out + channel];
 }
 
 // Takes the gradient by the stage's input, position by position, and writes that by x and by the residual.
