@@ -541,6 +541,7 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
+    skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
     device: str | torch.device | None = None,
@@ -557,6 +558,7 @@ def evaluate(
         data: a dataset, or its name, of the run's classes and image shape; the run's own when absent. A file has none.
         validation: ``test``, the dataset's test images, or ``holdout``, a tenth of its training images; those that
             the run was scored on when absent.
+        skip_broken: of a folder given as ``data``, leave out files that cannot be read, with a notice for each.
         network: as for :func:`load`.
         trust: as for :func:`load`.
         device: ``auto``, ``cpu``, ``cuda`` …; the run's when absent. A file takes none.
@@ -569,11 +571,12 @@ def evaluate(
     """
     if exported.names_file(run):
         file = _exported_file(run, network=network, device=device, precision=precision)
-        return exported.evaluate(file, data, validation=validation)
+        return exported.evaluate(file, data, validation=validation, skip_broken=skip_broken)
     return classifier.evaluate(
         classifier.find_run(run),
         data,
         validation=validation,
+        skip_broken=skip_broken,
         network=network,
         trust=trust,
         device=device,

@@ -69,6 +69,11 @@ def test_the_commands_take_a_file_as_a_run(files: dict[str, Path], tmp_path: Pat
     assert evaluation["accuracy"] == sepnet.evaluate(files["tflite"], dataset()).accuracy
     assert command(["evaluate", str(files["tflite"]), "--data", str(folder)]) == 0
     assert f"{files['tflite']}, on the test images of" in capsys.readouterr().out
+    (folder / "test/cat/broken.png").write_bytes(b"no picture")
+    assert command(["evaluate", str(files["tflite"]), "--data", str(folder)]) == 2
+    assert "broken.png" in capsys.readouterr().err
+    again = run_json(f"evaluate {files['tflite']} --data {folder} --skip-broken", capsys)
+    assert again["accuracy"] == evaluation["accuracy"]
     [answer] = run_json(f"predict {files['onnx-int8']} {folder / 'test/cat/0.png'} --top 3", capsys)
     assert {guess["class"] for guess in answer["predictions"]} == set(support.CLASSES)
 

@@ -26,6 +26,7 @@ from sepnet.networks import shipped
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
 from tests.cli_support import train_small
+from tests.data.picture_support import fill
 from tests.training.support import CLASSES, patterns, tiny, unseal
 
 pytestmark = pytest.mark.usefixtures("pytorch_alone")
@@ -410,3 +411,12 @@ def test_a_mistake_is_one_line_and_exit_2(
     assert captured.err.startswith("sepnet: error: ")
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_broken_pictures_of_another_folder_are_skipped_if_asked(tmp_path: Path) -> None:
+    run = sepnet.train(tiny(), patterns(), RECIPE, out=tmp_path / "runs", device="cpu")
+    folder = fill(tmp_path / "pictures", dict.fromkeys(CLASSES, 5), size=(8, 8))
+    (folder / CLASSES[0] / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(SepnetError, match=r"1 of 16 pictures .* cannot be read"):
+        sepnet.evaluate(run, folder, network=tiny())
+    assert sepnet.evaluate(run, folder, network=tiny(), skip_broken=True).images == 3

@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from sepnet.cli.completion import complete_datasets, complete_networks
-from sepnet.cli.options import FormatOption, TextOrJson, TrustOption, only_results, print_json, print_text
+from sepnet.cli.options import (
+    FormatOption,
+    SkipBrokenOption,
+    TextOrJson,
+    TrustOption,
+    only_results,
+    print_json,
+    print_text,
+)
 
 RunArgument = Annotated[
     str,
@@ -53,6 +61,7 @@ def command(
             "unless given those the run was scored on; of a file, the test images.",
         ),
     ] = None,
+    skip_broken: SkipBrokenOption = False,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     trust: TrustOption = False,
@@ -66,7 +75,15 @@ def command(
     from sepnet import api
 
     with only_results():
-        evaluation = api.evaluate(run, data, validation=validation, trust=trust, device=device, precision=precision)
+        evaluation = api.evaluate(
+            run,
+            data,
+            validation=validation,
+            skip_broken=skip_broken,
+            trust=trust,
+            device=device,
+            precision=precision,
+        )
     if form is TextOrJson.json:
         print_json(evaluation.to_dict())
     else:

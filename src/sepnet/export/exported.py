@@ -152,7 +152,9 @@ class FileEvaluation(Evaluation):
         return f"{printable(self.file)}, on the {VALIDATIONS[self.validation]} of {self.data}\n{to_text(self)}"
 
 
-def evaluate(file: ExportedFile, data: str | Path | Dataset | None, *, validation: str | None = None) -> FileEvaluation:
+def evaluate(
+    file: ExportedFile, data: str | Path | Dataset | None, *, validation: str | None = None, skip_broken: bool = False
+) -> FileEvaluation:
     """Judge an exported file on images of a dataset, see :func:`sepnet.evaluate`.
 
     Raises:
@@ -164,7 +166,8 @@ def evaluate(file: ExportedFile, data: str | Path | Dataset | None, *, validatio
     if data is None:
         raise SepnetError(f"{file.label} does not say what it was trained on: name a dataset or a folder by --data")
     channels, *size = file.image_shape
-    dataset = load_given(data, Pictures(path="", image_size=tuple(size), channels=channels))
+    pictures = Pictures(path="", image_size=tuple(size), channels=channels)
+    dataset = load_given(data, pictures, skip_broken=skip_broken)
     require_same_kind(file, dataset.name, dataset.classes, dataset.image_shape)
     split = (dataset.holdout() if validation == "holdout" else dataset).test
     evaluation = evaluate_logits(file.logits(split.images), split.labels, file.classes)

@@ -150,6 +150,7 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
+    skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
     device: str | torch.device | None = None,
@@ -165,7 +166,7 @@ def evaluate(
     validation = validation or config.validation
     experiment.require_validation(validation)
     classifier = Classifier(run, network, trust=trust, device=device, precision=precision)
-    dataset = load_data(run, data)
+    dataset = load_data(run, data, skip_broken=skip_broken)
     require_same_kind(classifier, dataset.name, dataset.classes, dataset.image_shape)
     held_out = dataset.holdout() if "holdout" in (validation, config.validation) else dataset
     as_trained = held_out if config.validation == "holdout" else dataset
@@ -190,8 +191,10 @@ def _as_trained(config: RunConfig) -> Pictures:
     return replace(pictures, image_size=(height, width), channels=channels)
 
 
-def load_given(data: str | Path | Dataset, pictures: Pictures) -> Dataset:
+def load_given(data: str | Path | Dataset, pictures: Pictures, *, skip_broken: bool) -> Dataset:
     """Return a dataset that is given, by its name, or by a path where ``pictures`` says how they become images.
+
+    ``skip_broken`` leaves out files that cannot be read, as ``pictures`` may ask for already.
 
     Raises:
         SepnetError: it cannot be loaded.
@@ -200,12 +203,13 @@ def load_given(data: str | Path | Dataset, pictures: Pictures) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if datasets.is_path(data):
-        return folder.load(replace(pictures, path=os.path.normpath(data)))
+        skipping = pictures.skip_broken or skip_broken
+        return folder.load(replace(pictures, path=os.path.normpath(data), skip_broken=skipping))
     return datasets.load(str(data))
 
 
-def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
-    """Return the run's data, or others as its network takes them.
+def load_data(run: Run, data: str | Path | Dataset | None = None, *, skip_broken: bool = False) -> Dataset:
+    """Return the run's data, or others as its network takes them, see :func:`load_given`.
 
     Raises:
         SepnetError: they cannot be loaded.
@@ -213,7 +217,7 @@ def load_data(run: Run, data: str | Path | Dataset | None = None) -> Dataset:
     """
     config = run.config
     if data is not None:
-        return load_given(data, _as_trained(config))
+        return load_given(data, _as_trained(config), skip_broken=skip_broken)
     try:
         return datasets.reload(config.data, config.pictures)
     except SepnetError as error:
