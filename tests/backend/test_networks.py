@@ -39,13 +39,17 @@ def test_odd_networks_compute_what_they_say_in_evaluation(name: str) -> None:
     same(NETWORKS[name]().eval(), random_images(4, 3, 9, 7, channels_last=True), steps=1)
 
 
+def _require_bf16() -> None:
+    compiled = kernels.native()
+    if compiled is None or not compiled.computes(torch.bfloat16):
+        pytest.skip("no kernels for bf16 on this processor")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["Folded", "SeveralOutputs"])
 @pytest.mark.parametrize("training", [True, False])
 def test_networks_without_gates_in_bf16(name: str, training: bool) -> None:
-    compiled = kernels.native()
-    if compiled is None or not compiled.computes(torch.bfloat16):
-        pytest.skip("no kernels for bf16 on this processor")
+    _require_bf16()
     torch.manual_seed(2)
     same(NETWORKS[name]().train(training), random_images(16, 3, 9, 7), autocast=True)
 
@@ -62,6 +66,8 @@ def test_other_peoples_networks_compute_what_they_say(name: str) -> None:
 @pytest.mark.parametrize(("training", "autocast"), [(True, False), (True, True), (False, False)])
 def test_named_networks_compute_what_they_say(name: str, autocast: bool, training: bool) -> None:
     """Also as they look after some training, when norms' scales and statistics are no longer 1 and 0."""
+    if autocast:
+        _require_bf16()
     torch.manual_seed(4)
     model = without_dropout(NAMED[name]()).train(training)
     for module in model.modules():

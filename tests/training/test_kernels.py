@@ -67,7 +67,7 @@ def _losses(
 
 @pytest.mark.slow
 def test_curves_agree_over_seeds(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three standard errors of the seeds' mean, or a hundredth: training took off twenty times that.
+    """Three standard errors of the seeds' mean, or a hundredth: training took off fifteen times that.
 
     Not closer, even seed by seed: rounding grows tenfold a step at this rate, and PyTorch in float32 leaves its own
     course in float64 within ten steps.
@@ -80,4 +80,4 @@ def test_curves_agree_over_seeds(data: Dataset, tmp_path: Path, monkeypatch: pyt
     error = np.sqrt((own.var(axis=0, ddof=1) + plain.var(axis=0, ddof=1)) / len(SEEDS))
     assert (abs(own.mean(axis=0) - plain.mean(axis=0)) < np.maximum(3 * error, 0.01)).all()
     for losses in (own, plain):
-        assert (losses[:, -1] < losses[:, 0] - 0.2).all()
+        assert (losses[:, -1] < losses[:, 0] - 0.15).all()
