@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,3 +62,12 @@ def test_what_would_make_it_faster_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     assert found.facts["kernels chosen"] == f"PyTorch alone: {native.SWITCH}=none"
     assert any(f"unset {native.SWITCH}" in advice for advice in found.advice)
     assert any(f"set OMP_NUM_THREADS={environment.cores()}" in advice for advice in found.advice)
+
+
+def test_every_dataset_in_the_cache_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "_difference", lambda: None)
+    monkeypatch.setenv("SEPNET_CACHE", str(tmp_path))
+    assert doctor.examine().facts["dataset cache"] == f"{tmp_path} (no dataset)"
+    for name in ("cifar100", "fashion-mnist"):
+        (tmp_path / name).mkdir()
+    assert doctor.examine().facts["dataset cache"] == f"{tmp_path} (cifar100, fashion-mnist)"

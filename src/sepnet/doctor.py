@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sepnet import backend, environment
 from sepnet.backend import build, native
 from sepnet.data import cache
+from sepnet.data.catalog import DATASETS
 from sepnet.networks.champion import champion
 from sepnet.training import experiment
 
@@ -60,7 +61,7 @@ def examine() -> Diagnosis:
         "kernels tried": f"champion's logits {agreement}",
         "precision": f"{precision}, where --precision is auto",
         "GPU": f"{gpu}: --device cuda, or auto" if gpu else "none that PyTorch sees",
-        "dataset cache": f"{cache.root()} ({'with' if cache.exists('cifar10') else 'without'} cifar10)",
+        "dataset cache": f"{cache.root()} ({', '.join(filter(cache.exists, DATASETS)) or 'no dataset'})",
     }
     works = difference is None or difference < AGREE
     return Diagnosis(facts, tuple(_advice(precision, works=works)), works)
