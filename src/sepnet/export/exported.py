@@ -166,8 +166,8 @@ def evaluate(
     if data is None:
         raise SepnetError(f"{file.label} does not say what it was trained on: name a dataset or a folder by --data")
     channels, *size = file.image_shape
-    pictures = Pictures(path="", image_size=tuple(size), channels=channels)
-    dataset = load_given(data, pictures, skip_broken=skip_broken)
+    pictures = Pictures(path="", image_size=tuple(size), channels=channels, skip_broken=skip_broken)
+    dataset = load_given(data, pictures)
     require_same_kind(file, dataset.name, dataset.classes, dataset.image_shape)
     split = (dataset.holdout() if validation == "holdout" else dataset).test
     evaluation = evaluate_logits(file.logits(split.images), split.labels, file.classes)

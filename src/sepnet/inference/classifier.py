@@ -191,10 +191,8 @@ def _as_trained(config: RunConfig) -> Pictures:
     return replace(pictures, image_size=(height, width), channels=channels)
 
 
-def load_given(data: str | Path | Dataset, pictures: Pictures, *, skip_broken: bool) -> Dataset:
+def load_given(data: str | Path | Dataset, pictures: Pictures) -> Dataset:
     """Return a dataset that is given, by its name, or by a path where ``pictures`` says how they become images.
-
-    ``skip_broken`` leaves out files that cannot be read, as ``pictures`` may ask for already.
 
     Raises:
         SepnetError: it cannot be loaded.
@@ -203,13 +201,12 @@ def load_given(data: str | Path | Dataset, pictures: Pictures, *, skip_broken: b
     if isinstance(data, Dataset):
         return data
     if datasets.is_path(data):
-        skipping = pictures.skip_broken or skip_broken
-        return folder.load(replace(pictures, path=os.path.normpath(data), skip_broken=skipping))
+        return folder.load(replace(pictures, path=os.path.normpath(data)))
     return datasets.load(str(data))
 
 
 def load_data(run: Run, data: str | Path | Dataset | None = None, *, skip_broken: bool = False) -> Dataset:
-    """Return the run's data, or others as its network takes them, see :func:`load_given`.
+    """Return the run's data, or others as its network takes them, without files that cannot be read if ``skip_broken``.
 
     Raises:
         SepnetError: they cannot be loaded.
@@ -217,7 +214,8 @@ def load_data(run: Run, data: str | Path | Dataset | None = None, *, skip_broken
     """
     config = run.config
     if data is not None:
-        return load_given(data, _as_trained(config), skip_broken=skip_broken)
+        pictures = _as_trained(config)
+        return load_given(data, replace(pictures, skip_broken=pictures.skip_broken or skip_broken))
     try:
         return datasets.reload(config.data, config.pictures)
     except SepnetError as error:
