@@ -21,7 +21,7 @@ REFUSALS = (
     "returns its image unchanged",
 )
 IMAGES = st.tuples(st.just(CHANNELS), st.integers(16, 33), st.integers(16, 33))
-few = settings(max_examples=20, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def same_or_refused(model: nn.Module, image_shape: tuple[int, int, int]) -> None:

@@ -23,7 +23,7 @@ RECIPE = Recipe(
 pytestmark = pytest.mark.skipif(native.native() is None, reason="no kernels were compiled that this processor runs")
 
 
-def _network() -> nn.Module:
+def _network(dropout: float) -> nn.Module:
     """Return the champion's parts, few of them: a stem, a residual block, one that halves the image."""
 
     def pair(channels: int, filters: int, stride: int = 1) -> list[nn.Module]:
@@ -32,7 +32,7 @@ def _network() -> nn.Module:
     return nn.Sequential(
         *(nn.AvgPool2d(2), *pair(3, 16), nn.ReLU()),
         *(Residual(nn.Sequential(*pair(16, 16), nn.ReLU(), *pair(16, 16))), nn.ReLU()),
-        *(*pair(16, 32, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.1)),
+        *(*pair(16, 32, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(dropout)),
         *(GlobalAveragePool(), nn.Linear(32, 10)),
     )
 
@@ -53,7 +53,7 @@ def _anew() -> Iterator[None]:
 
 
 def _losses(
-    data: Dataset, out: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, precision: str
+    data: Dataset, out: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, *, precision: str, dropout: float
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the training loss of each seed ``(seeds, epochs)``."""
     if kernels:
@@ -61,23 +61,25 @@ def _losses(
     else:
         monkeypatch.delenv(native.SWITCH, raising=False)
     native._find.cache_clear()
-    runs = [sepnet.train(_network, data, RECIPE, out=out, seed=seed, precision=precision) for seed in SEEDS]
+    runs = [
+        sepnet.train(lambda: _network(dropout), data, RECIPE, out=out, seed=seed, precision=precision) for seed in SEEDS
+    ]
     return np.array([[epoch.loss for epoch in run.history] for run in runs])
 
 
 @pytest.mark.slow
 def test_curves_agree_over_seeds(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three standard errors of the seeds' mean, or a hundredth: training took off fifteen times that.
+    """Three standard errors of the seeds' mean, or a hundredth: training took off twenty times that.
 
     Not closer, even seed by seed: rounding grows tenfold a step at this rate, and PyTorch in float32 leaves its own
     course in float64 within ten steps.
     """
     compiled = native.native()
-    precision = "bf16" if compiled and compiled.computes(torch.bfloat16) else "fp32"
-    own = _losses(data, tmp_path / "own", monkeypatch, "", precision)
-    plain = _losses(data, tmp_path / "plain", monkeypatch, "none", precision)
+    precision, dropout = ("bf16", 0.1) if compiled and compiled.computes(torch.bfloat16) else ("fp32", 0.0)
+    own = _losses(data, tmp_path / "own", monkeypatch, "", precision=precision, dropout=dropout)
+    plain = _losses(data, tmp_path / "plain", monkeypatch, "none", precision=precision, dropout=dropout)
     assert (own != plain).any()
     error = np.sqrt((own.var(axis=0, ddof=1) + plain.var(axis=0, ddof=1)) / len(SEEDS))
     assert (abs(own.mean(axis=0) - plain.mean(axis=0)) < np.maximum(3 * error, 0.01)).all()
     for losses in (own, plain):
-        assert (losses[:, -1] < losses[:, 0] - 0.15).all()
+        assert (losses[:, -1] < losses[:, 0] - 0.2).all()
