@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sepnet import backend, environment
-from sepnet.backend import build, native
+from sepnet.backend import native
 from sepnet.data import cache
 from sepnet.data.catalog import DATASETS
 from sepnet.networks.champion import champion
@@ -44,7 +44,7 @@ def examine() -> Diagnosis:
     """
     machine = environment.describe()
     precision = experiment.resolve_precision("auto", "cpu")
-    built = [variant for variant in native.VARIANTS if build.library(variant).is_file()]
+    built = [variant for variant in native.VARIANTS if native.library(variant).is_file()]
     difference = _difference()
     agreement = (
         "are PyTorch's own" if difference is None else f"differ from PyTorch's by {difference:.0e} of the largest"
@@ -90,8 +90,12 @@ def _advice(precision: str, *, works: bool) -> Iterator[str]:
     if compiled is None and native.SWITCH not in os.environ and runs:
         yield f"install a C++ compiler, then sepnet again: this processor runs the kernels for {runs[0]}"
     elif runs and (compiled is None or compiled.variant != runs[0]):
-        missing = not build.library(runs[0]).is_file()
-        what = "install sepnet again: its kernels are missing" if missing else f"unset {native.SWITCH}"
+        if not native.library(runs[0]).is_file():
+            what = "install sepnet again: its kernels are missing"
+        elif native.SWITCH in os.environ:
+            what = f"unset {native.SWITCH}"
+        else:
+            what = "install sepnet again with GCC 11 or later, on Linux 5.16 or later"
         yield f"{what}; this processor runs those for {runs[0]}"
     if not runs:
         yield "sepnet's kernels need Linux and a processor with AVX2: here PyTorch computes alone"

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -92,11 +93,23 @@ WHOLE = Path(torch._C.__file__).read_bytes()  # a library that has nothing to do
 def test_a_library_that_cannot_be_used_is_one_notice(
     content: bytes, reason: str, folder: Path, capsys: Captured
 ) -> None:
-    path = build.library("avx512")
+    path = build.library("avx512-bf16")
     path.write_bytes(content)
     assert describe() == describe() == "PyTorch alone: no compiled library (install a C++ compiler, then sepnet again)"
     again = "delete them and install sepnet again"
     assert capsys.readouterr().err == f"compiled kernels '{path}' are not used: {reason}; {again}\n"
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_tiles_are_used_where_the_compiler_and_the_system_know_them(
+    allowed: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.library("avx512-bf16").touch()
+    loaded = SimpleNamespace(sepnet_allow_tiles=lambda: allowed)
+    monkeypatch.setattr(native, "_load", lambda _: loaded)
+    assert describe() == f"sepnet's kernels, {'amx-bf16' if allowed else 'avx512-bf16'}"
+    _switch(monkeypatch, "amx-bf16")
+    assert describe().startswith("sepnet's kernels, amx" if allowed else "PyTorch alone: no compiled library for amx")
 
 
 def test_a_wrong_name_is_one_line_and_makes_nothing(
@@ -107,7 +120,7 @@ def test_a_wrong_name_is_one_line_and_makes_nothing(
     _switch(monkeypatch, "avx")
     for command in ("train net.py:small --recipe quick.toml --device cpu", "bench net.py:small --seconds 0.01"):
         assert run(command.split()) == 2
-        expected = "SEPNET_KERNELS is 'avx': expected avx512-bf16, avx512, avx2 or none, or leave it unset"
+        expected = "SEPNET_KERNELS is 'avx': expected amx-bf16, avx512-bf16, avx512, avx2 or none, or leave it unset"
         assert capsys.readouterr() == ("", f"sepnet: error: {expected}\n")
     assert not (tmp_path / "runs").exists()
 

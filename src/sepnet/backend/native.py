@@ -15,12 +15,17 @@ from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
 from sepnet.notices import notice
 
+_AVX512 = ("avx2", "fma3", "avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl")
 VARIANTS = {
-    "avx512-bf16": ("avx2", "fma3", "avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl", "avx512_bf16"),
-    "avx512": ("avx2", "fma3", "avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl"),
+    "amx-bf16": (*_AVX512, "avx512_bf16", "amx_bf16"),
+    "avx512-bf16": (*_AVX512, "avx512_bf16"),
+    "avx512": _AVX512,
     "avx2": ("avx2", "fma3"),
 }
-"""Compiled variants, the fastest first, and what a processor must be able to do for each."""
+"""Kinds of kernels, the fastest first, and what a processor must be able to do for each."""
+
+TILED = "amx-bf16"
+"""The kernels of ``avx512-bf16``, with products in tile registers."""
 
 SWITCH = "SEPNET_KERNELS"
 """The environment variable that names one variant, or ``none`` for PyTorch alone."""
@@ -29,7 +34,7 @@ NONE = "none"
 _STAGE_COUNTS = (
     *("threads", "images", "height", "width", "channels", "out_height", "out_width", "out_channels"),
     *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns"),
-    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "activation", "relu_out"),
+    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "activation", "relu_out", "tile_registers"),
 )
 _STAGE_TENSORS = (
     *("x", "coefficients", "residual", "depthwise", "pointwise", "bias", "y", "sums", "middle", "given"),
@@ -84,9 +89,14 @@ class Native:
         """Channels that the library takes at a time: ``LANES`` of ``csrc/vector.h``."""
         return 8 if self.variant == "avx2" else 16
 
+    @property
+    def tiles(self) -> bool:
+        """Whether products of bf16 are made in tile registers."""
+        return self.variant == TILED
+
     def computes(self, dtype: torch.dtype) -> bool:
         """Tell whether the library has kernels for tensors of this type."""
-        return dtype == torch.float32 or (dtype == torch.bfloat16 and self.variant == "avx512-bf16")
+        return dtype == torch.float32 or (dtype == torch.bfloat16 and self.variant.endswith("bf16"))
 
     def kernel(self, name: str, dtype: torch.dtype | None = None) -> Any:
         """Return ``sepnet_NAME``, of the kind for tensors of this type if it comes in several."""
@@ -126,8 +136,13 @@ def describe(device: str = "cpu", precision: str = "fp32") -> str:
     return f"PyTorch alone: {reason}"
 
 
+def library(variant: str) -> Path:
+    """Return where the compiled library of a kind of kernels lies."""
+    return build.library("avx512-bf16" if variant == TILED else variant)
+
+
 def runnable() -> list[str]:
-    """Return the variants that this processor runs, the fastest first, compiled or not."""
+    """Return the kinds that this processor runs, the fastest first, compiled or not."""
     able = processor_capabilities()
     return [variant for variant, needs in VARIANTS.items() if all(able.get(need) for need in needs)]
 
@@ -145,17 +160,19 @@ def _find() -> Native | str:
         return "the processor lacks AVX2"
     if wanted and wanted not in runs:
         return f"{SWITCH}={wanted}, which the processor cannot run"
-    for variant in [wanted] if wanted else runs:
-        path = build.library(variant)
-        if path.is_file():
-            loaded = _load(variant, path)
-            if isinstance(loaded, Native):
-                return loaded
+    candidates = [wanted] if wanted else runs
+    for path in dict.fromkeys(map(library, candidates)):
+        loaded = _load(path) if path.is_file() else None
+        if isinstance(loaded, str):
             notice(f"compiled kernels '{path}' are not used: {loaded}; delete them and install sepnet again")
+        elif loaded is not None:
+            for variant in candidates:
+                if library(variant) == path and (variant != TILED or loaded.sepnet_allow_tiles()):
+                    return Native(variant, loaded)
     return f"no compiled library{wanted and f' for {wanted}'} (install a C++ compiler, then sepnet again)"
 
 
-def _load(variant: str, path: Path) -> Native | str:
+def _load(path: Path) -> ctypes.CDLL | str:
     """Return a compiled library, or why it cannot be used.
 
     It asks for libgomp.so.1, whose calls the loader answers from PyTorch's own copy, which is in the process already
@@ -164,11 +181,11 @@ def _load(variant: str, path: Path) -> Native | str:
     try:
         content = path.read_bytes()
         # One compiled by hand, while the kernels are worked on, has no mark and is taken as it is.
-        if build.MARK in content and build.mark(variant) not in content:
+        if build.MARK in content and build.mark(path.stem) not in content:
             return "they were compiled from other sources"
         if _is_cut_off(content):  # which the loader does not check: the process would end with SIGBUS
             return "the file is cut off"
-        return Native(variant, ctypes.CDLL(str(path)))
+        return ctypes.CDLL(str(path))
     except OSError as error:
         return str(error).removeprefix(f"{path}: ")
 

@@ -136,9 +136,11 @@ def arguments(
     """
     kernel = (1, 1) if inputs.depthwise is None else inputs.depthwise.shape[2:]
     images, channels, height, width = inputs.x.shape
+    compiled = native()
     return Stage(
         *(torch.get_num_threads(), images, height, width, channels, shape[1], shape[2], shape[0]),
         *(*kernel, *params.stride, *params.dilation, *params.padding, params.activation, params.relu_out),
+        compiled is not None and compiled.tiles,
         *pointers(address, *inputs, *tensors),
     )
 

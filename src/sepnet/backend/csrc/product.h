@@ -139,11 +139,11 @@ inline float unit_of(const float* numbers, bf16*) {
   return unit;
 }
 
-// Write the matrix with at(depth, column) = from[depth * depth_stride + column * column_stride] in panels of units.
+// Write the matrix with at(depth, column) = from[depth * depth_stride + column * column_stride] in panels of `units`,
+// of which those beyond its depth are 0.
 template <class T>
-inline void pack(float* to, const float* from, int64_t depth, int64_t columns, int64_t depth_stride,
+inline void pack(float* to, const float* from, int64_t depth, int64_t units, int64_t columns, int64_t depth_stride,
                  int64_t column_stride) {
-  int64_t units = units_of<T>(depth);
   Panels panels(columns);
   for (int64_t p = 0; p < panels.count; p++) {
     int64_t first = panels.first(p) * LANES, wide = panels.width(p) * LANES;
@@ -157,14 +157,6 @@ inline void pack(float* to, const float* from, int64_t depth, int64_t columns, i
         *to++ = unit_of(numbers, static_cast<T*>(nullptr));
       }
   }
-}
-
-// How many blocks of sums a product has.
-inline int64_t blocks_of(int64_t rows, int64_t columns) {
-  Panels panels(columns);
-  int64_t blocks = 0;
-  for (int64_t p = 0; p < panels.count; p++) blocks += ceil_div(rows, rows_for(static_cast<int>(panels.width(p))));
-  return blocks;
 }
 
 // C += Aᵀ · B over `units` positions, both laid out [unit][column]; C is [rows][vectors * LANES] in float.

@@ -13,7 +13,7 @@
 #include "activation.h"
 #include "depthwise.h"
 #include "memory.h"
-#include "product.h"
+#include "tiles.h"
 
 namespace sepnet {
 
@@ -21,6 +21,7 @@ struct Stage {
   int64_t threads, images, height, width, channels, out_height, out_width, out_channels;
   Window window;
   int64_t pad_rows, pad_columns, activation, relu_out;
+  int64_t tile_registers;  // whether products may be made in them: see tiles.h
   const void* x;
   const float* coefficients;  // (2, C): scale, shift
   const void* residual;       // as x
@@ -224,8 +225,12 @@ inline void sum_exactly(const Stage& s, double* totals, int64_t positions, int64
 
 template <class T>
 void forward(const Stage& s) {
-  const int64_t padded_in = s.padded_in(), padded_out = s.padded_out(), units = units_of<T>(s.channels);
-  const bool deep = s.depthwise, wide = s.pointwise;
+  const int64_t padded_in = s.padded_in(), padded_out = s.padded_out();
+  const bool deep = s.depthwise, wide = s.pointwise, as_it_is = s.direct() && s.channels % PER_UNIT<T> == 0;
+  // In tiles, rows are taken with their padding, so that depths divide well.
+  const bool in_whole = in_tiles<T>(s.tile_registers, units_of<T>(padded_in)) && !as_it_is;
+  const int64_t units = units_of<T>(in_whole ? padded_in : s.channels);
+  const bool tiled = in_tiles<T>(s.tile_registers, units);
   const int64_t group = s.group(), tiles = s.tiles();
   Arena& shared = shared_arena();
   shared.reserve(Arena::room<float>(s.taps() * padded_in) + Arena::room<float>((units + 1) * padded_out) +
@@ -238,7 +243,7 @@ void forward(const Stage& s) {
   std::fill(bias, bias + padded_out, 0.0f);
   if (s.bias) std::copy(s.bias, s.bias + s.out_channels, bias);
   if (deep) arrange_taps(s, taps, false);
-  if (wide) pack<T>(weights, s.pointwise, s.channels, s.out_channels, 1, s.channels);
+  if (wide) pack<T>(weights, s.pointwise, s.channels, units, s.out_channels, 1, s.channels);
 
   share_out(tiles, s.threads, [&](int64_t part, int64_t first_tile, int64_t last_tile) {
     const int64_t rows_most = group * s.out_positions();
@@ -257,7 +262,7 @@ void forward(const Stage& s) {
       const int64_t next = std::min(last_tile * group, last + group) - last, in_values = s.in_positions() * s.channels;
       ahead.add(static_cast<const T*>(s.x) + last * in_values, next * in_values * sizeof(T));
       if (s.residual) ahead.add(static_cast<const T*>(s.residual) + last * in_values, next * in_values * sizeof(T));
-      if (wide) ahead.spread(blocks_of(rows, s.out_channels));
+      if (wide) ahead.spread(blocks_of(tiled, rows, s.out_channels));
       Output<T> output{static_cast<T*>(s.y) + start * s.out_channels, s.out_channels, bool(s.relu_out), bool(s.sums),
                        bias, sums, padded_out, &ahead, wide && is_streamed<T>(s.y, s.images * s.out_positions(), s.out_channels)};
       T* middle = s.middle ? static_cast<T*>(s.middle) + start * padded_in : own_middle;
@@ -282,7 +287,6 @@ void forward(const Stage& s) {
         }
       if (wide) {
         Left left{reinterpret_cast<const char*>(middle), int64_t(padded_in * sizeof(T)), 4};
-        const bool as_it_is = s.direct() && s.channels % PER_UNIT<T> == 0;
         if (as_it_is) {
           left.data = reinterpret_cast<const char*>(static_cast<const T*>(s.x) + start * s.channels);
           left.row_stride = s.channels * sizeof(T);
@@ -299,7 +303,7 @@ void forward(const Stage& s) {
             }
           });
         }
-        product<T>(left, rows, weights, units, s.out_channels, output);
+        product<T>(tiled, left, rows, weights, units, s.out_channels, output);
       }
       for (int64_t i = 0; i < 2 * padded_out; i++) totals[part * 2 * padded_out + i] += sums[i];
     }
@@ -477,7 +481,9 @@ const float* gather_middle<bf16>(const bf16* middle, int64_t count, int64_t vect
 
 template <class T>
 void backward(const Stage& s) {
-  const int64_t padded_in = s.padded_in(), padded_out = s.padded_out(), units = units_of<T>(s.out_channels);
+  const int64_t padded_in = s.padded_in(), padded_out = s.padded_out();
+  const bool tiled = in_tiles<T>(s.tile_registers, units_of<T>(padded_out));
+  const int64_t units = units_of<T>(tiled ? padded_out : s.out_channels);
   const int64_t taps = s.taps(), group = s.group(), tiles = s.tiles();
   const bool deep = s.depthwise, wide = s.pointwise;
   const bool direct = s.direct() && s.channels % LANES == 0;
@@ -501,7 +507,7 @@ void backward(const Stage& s) {
       by_sums[padded_out + channel] = static_cast<float>(2 * s.grad_sums[s.out_channels + channel]);
     }
   if (deep) arrange_taps(s, reversed, true);
-  if (wide) pack<T>(weights, s.pointwise, s.out_channels, s.channels, s.channels, 1);
+  if (wide) pack<T>(weights, s.pointwise, s.out_channels, units, s.channels, s.channels, 1);
 
   share_out(tiles, s.threads, [&](int64_t part, int64_t first_tile, int64_t last_tile) {
     const int64_t slope_floats = s.slope_floats(), slope_vector = slope_floats * group;
@@ -577,18 +583,20 @@ void backward(const Stage& s) {
           ahead.add(static_cast<const T*>(s.middle) + next * padded_in, soon * padded_in * sizeof(T));
         else
           ahead.add(static_cast<const T*>(s.x) + next * s.channels, soon * s.channels * sizeof(T));
-        ahead.spread(blocks_of(padded_in, padded_out) + blocks_of(count, s.channels));
-        add_outer_product<T>(by_pointwise, middle_units, padded_in, units_of_slopes, padded_out, strip_units,
+        ahead.spread(blocks_of(tiled, padded_in, padded_out) + blocks_of(tiled, count, s.channels));
+        add_outer_product<T>(tiled, by_pointwise, middle_units, padded_in, units_of_slopes, padded_out, strip_units,
                              [&] { ahead.step(); });
 
         Left left{reinterpret_cast<const char*>(rows_of_slopes), int64_t(padded_out * sizeof(T)), 4};
         if (direct && !s.grad_x) continue;
-        product<T>(left, count, weights, units, s.channels, [&](int64_t row, int64_t vector, auto& sums) {
+        product<T>(tiled, left, count, weights, units, s.channels,
+                   [&](int64_t row, int64_t vector, auto& sums, int rows_here = TILE) {
           constexpr int ROWS = sizeof(sums) / sizeof(sums[0]);
           constexpr int VECTORS = sizeof(sums[0]) / sizeof(Vector);
           ahead.step();
 #pragma GCC unroll 16
-          for (int r = 0; r < ROWS; r++)
+          for (int r = 0; r < ROWS; r++) {
+            if (r >= rows_here) break;
 #pragma GCC unroll 4
             for (int v = 0; v < VECTORS; v++)
               if (direct) {
@@ -601,6 +609,7 @@ void backward(const Stage& s) {
                 store(slopes + (vector + v) * slope_vector + places[strip + row + r], sums[r][v]);
               else
                 store(slopes + (row + r) * padded_in + (vector + v) * LANES, sums[r][v]);
+          }
         });
         if (deep || direct) continue;
         by_smoothness(s, [&](auto smooth) {
