@@ -590,7 +590,7 @@ void backward(const Stage& s) {
         Left left{reinterpret_cast<const char*>(rows_of_slopes), int64_t(padded_out * sizeof(T)), 4};
         if (direct && !s.grad_x) continue;
         product<T>(tiled, left, count, weights, units, s.channels,
-                   [&](int64_t row, int64_t vector, auto& sums, int rows_here = TILE) {
+                   [&](int64_t row, int64_t vector, auto& sums, int rows_here = sizeof(sums) / sizeof(sums[0])) {
           constexpr int ROWS = sizeof(sums) / sizeof(sums[0]);
           constexpr int VECTORS = sizeof(sums[0]) / sizeof(Vector);
           ahead.step();

@@ -20,6 +20,7 @@
 namespace sepnet {
 
 constexpr int64_t TILE = 16;  // rows of a tile, and 32-bit units of each
+constexpr int PART = 4;       // rows of sums that done() takes at once: more would make much code
 
 #if defined(SEPNET_TILES)
 
@@ -111,7 +112,10 @@ template <int VECTORS, class Done>
     for (int64_t unit = 0; unit < units; unit += step)
       multiply_tiles<VECTORS>(a.data + row * a.row_stride + unit * 4, a.row_stride, b + unit * b_stride, b_stride * 4);
     store_sums<VECTORS>(reinterpret_cast<float*>(sums), sizeof(sums[0]));
-    done(row, vector, sums, static_cast<int>(count));
+    for (int64_t r = 0; r < count; r += PART) {
+      Vector(&part)[PART][VECTORS] = reinterpret_cast<Vector(&)[PART][VECTORS]>(sums[r]);
+      done(row + r, vector, part, static_cast<int>(std::min<int64_t>(PART, count - r)));
+    }
   }
   _tile_release();
 }
@@ -188,7 +192,7 @@ template <class Step>
       for (int64_t unit = 0; unit < units; unit += TILE)
         turn(a + (start + unit) * a_columns + row, a_columns, turned + unit, MOST);
       for (int64_t p = 0; p < panels.count; p++) {
-        next();
+        for (int64_t r = 0; r < TILE; r += PART) next();
         const int64_t width = panels.width(p), first = panels.first(p) * LANES;
         float* to = c + row * b_columns + first;
         const float* right = b + start * b_columns + first;
@@ -243,7 +247,7 @@ inline int64_t blocks_of(bool tiled, int64_t rows, int64_t columns) {
   Panels panels(columns);
   int64_t blocks = 0;
   for (int64_t p = 0; p < panels.count; p++)
-    blocks += ceil_div(rows, tiled ? TILE : rows_for(static_cast<int>(panels.width(p))));
+    blocks += ceil_div(rows, tiled ? PART : rows_for(static_cast<int>(panels.width(p))));
   return blocks;
 }
 
