@@ -1,5 +1,6 @@
 """sepnet's own networks by their published counts, and a user's network by file."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,16 @@ def _model(
         nn.BatchNorm2d(4, eps=eps),
         nn.Dropout(rate),
     )
+
+
+def test_a_fingerprint_does_not_depend_on_whether_pytorch_prints_a_norms_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    norms = nn.Sequential(nn.BatchNorm2d(3), nn.LayerNorm(3), nn.GroupNorm(1, 3, affine=False), nn.InstanceNorm2d(3))
+    present = fingerprint(norms)
+    for kind in map(type, norms):
+        printed = kind.extra_repr
+        monkeypatch.setattr(kind, "extra_repr", lambda norm, p=printed: re.sub(r", bias=\w+", "", p(norm)))
+    assert "bias" not in str(norms)
+    assert fingerprint(norms) == present
 
 
 def test_a_change_of_any_setting_changes_the_fingerprint() -> None:

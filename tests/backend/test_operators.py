@@ -75,26 +75,30 @@ def test_the_other_operators_are_registered_as_pytorch_asks() -> None:
     torch.library.opcheck(ops.norm_backward.default, (sums, None, None, 10, 1e-5, moments, coefficients))
 
 
-def _stage(x: Tensor) -> Tensor:
-    return support.stage(_inputs()._replace(x=x), SAME)[0]
+def _stage(inputs: Inputs) -> Tensor:
+    return support.stage(inputs, SAME)[0]
 
 
 def test_a_trace_holds_the_operator_and_computes_the_same() -> None:
-    x = _inputs().x.detach()
-    graph = make_fx(_stage, tracing_mode="fake")(x)
+    inputs = _detached()
+    graph = make_fx(_stage, tracing_mode="fake")(inputs)
     assert torch.ops.sepnet.stage.default in {node.target for node in graph.graph.nodes}
-    torch.testing.assert_close(graph(x), _stage(x))
+    torch.testing.assert_close(graph(inputs), _stage(inputs))
 
 
 def test_an_export_holds_the_operator_and_computes_the_same() -> None:
     class Network(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return _stage(x)
+        def forward(self, inputs: Inputs) -> Tensor:
+            return _stage(inputs)
 
-    x = _inputs().x.detach()
-    program = torch.export.export(Network(), (x,))
+    inputs = _detached()
+    program = torch.export.export(Network(), (inputs,))
     assert torch.ops.sepnet.stage.default in {node.target for node in program.graph.nodes}
-    torch.testing.assert_close(program.module()(x), _stage(x))
+    torch.testing.assert_close(program.module()(inputs), _stage(inputs))
+
+
+def _detached() -> Inputs:
+    return Inputs(*(part if part is None else part.detach() for part in _inputs()))
 
 
 @needs_kernels

@@ -172,7 +172,9 @@ def fingerprint(model: nn.Module) -> str:
     classes = {kind for module in model.modules() for kind in type(module).__mro__}
     own = [kind for kind in classes if kind.__module__.split(".")[0] not in ("builtins", "torch", "sepnet")]
     code = "".join(sorted(_plain_code(kind) for kind in own))
-    return hashlib.sha256(f"{model}\n{shapes}{code}".encode()).hexdigest()
+    # PyTorch 2.11 does not print whether a norm has a bias.
+    text = re.sub(r"((?:Batch|Layer|Group|Instance)Norm\w*\(.*affine=)(\w+)(?!.*bias=)", r"\1\2, bias=\2", str(model))
+    return hashlib.sha256(f"{text}\n{shapes}{code}".encode()).hexdigest()
 
 
 def _plain_code(kind: type) -> str:
