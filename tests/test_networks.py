@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -290,7 +291,8 @@ def _model(
 def test_a_fingerprint_does_not_depend_on_whether_pytorch_prints_a_norms_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     norms = nn.Sequential(nn.BatchNorm2d(3), nn.LayerNorm(3), nn.GroupNorm(1, 3, affine=False), nn.InstanceNorm2d(3))
     present = fingerprint(norms)
-    for kind in map(type, norms):
+    kinds: list[Any] = [type(norm) for norm in norms]
+    for kind in kinds:
         printed = kind.extra_repr
         monkeypatch.setattr(kind, "extra_repr", lambda norm, p=printed: re.sub(r", bias=\w+", "", p(norm)))
     assert "bias" not in str(norms)

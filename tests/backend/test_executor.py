@@ -11,8 +11,7 @@ import torch
 import torch.nn.utils.parametrize
 from torch import Tensor, nn
 
-import sepnet.backend
-from sepnet.backend import executor, launch
+from sepnet.backend import executor, launch, network
 from sepnet.networks.champion import champion
 from sepnet.networks.layers import GlobalAveragePool, SeparableConv2d
 from sepnet.recipes.recipe import Recipe
@@ -67,7 +66,8 @@ def test_images_that_grow_and_a_smaller_last_batch_take_one_graph() -> None:
         for epoch in range(4):
             for number in (0, 1, 3):
                 step(step.order(epoch)[44 * number : 44 * (number + 1)], epoch, number)
-    assert compiled.count("stage") == compiled.count("stage_backward") == 2
+    graphs = 1 if torch.__version__ >= "2.13" else 2  # before, the second call is the first of any size
+    assert compiled.count("stage") == compiled.count("stage_backward") == 2 * graphs
 
 
 def _dropped() -> nn.Module:
@@ -241,7 +241,7 @@ def test_networks_of_one_class_do_not_use_up_each_others_recompilations() -> Non
     for width in range(8, 20):
         model = nn.Sequential(SeparableConv2d(3, width), nn.BatchNorm2d(width), nn.ReLU())
         with operators() as compiled:
-            sepnet.backend.compile(model)(random_images(2, 3, 8, 8))
+            network(model, torch.device("cpu"))(random_images(2, 3, 8, 8))
         assert "stage" in compiled, f"network {width - 7} runs without sepnet's kernels"
 
 

@@ -98,7 +98,7 @@ def test_an_export_holds_the_operator_and_computes_the_same() -> None:
 
 
 def _detached() -> Inputs:
-    return Inputs(*(part if part is None else part.detach() for part in _inputs()))
+    return Inputs(*(None if part is None else part.detach() for part in _inputs()))  # type: ignore[arg-type]
 
 
 @needs_kernels
