@@ -169,6 +169,8 @@ def train(
     device: str | torch.device | None = None,
     precision: str | None = None,
     validation: str | None = None,
+    teacher: str | Path | Run | Sequence[str | Path | Run] = (),
+    trust: bool = False,
     name: str | None = None,
     out: str | Path = RUNS,
     resume: bool = False,
@@ -196,6 +198,9 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` …, or a ``torch.device``; ``auto`` when absent.
         precision: ``auto``, ``bf16`` or ``fp32``; ``auto`` when absent.
         validation: ``test``, the assignment's protocol, when absent; or ``holdout``, a tenth of the training images.
+        teacher: finished runs, or networks whose weights are shipped, from whose mean logits on the same images it
+            learns beside the labels: see ``distillation`` of the :class:`~sepnet.recipes.recipe.Recipe`.
+        trust: run the Python files that teachers' networks are in.
         name: of the run's folder; a taken one gets a number.
         out: the folder of runs.
         resume: go on with the run in ``out/name``; what is not given is as that run has it, and ``epochs`` may
@@ -208,7 +213,7 @@ def train(
         SepnetError: a value or name is wrong, the loss is not finite, or a file cannot be written.
 
     """
-    options = {
+    options: dict[str, Any] = {
         "seed": seed,
         "device": device,
         "precision": precision,
@@ -217,7 +222,10 @@ def train(
         "batch_size": batch_size,
         "lr": lr,
     }
-    given = {**_merge(options, settings), "loggers": _loggers(tensorboard=tensorboard, mlflow=mlflow)}
+    teachers = [teacher] if isinstance(teacher, str | Path | Run) else teacher
+    if teachers:
+        options["teachers"] = [one if isinstance(one, Run) else str(one) for one in teachers]
+    given = {**_merge(options, settings), "trust": trust, "loggers": _loggers(tensorboard=tensorboard, mlflow=mlflow)}
     if resume and reuse:
         raise SepnetError("resume and reuse exclude each other: the one names a run, the other looks for it")
     if resume:
@@ -314,7 +322,7 @@ def check_data(
 
     size = options.get("image_size")
     pictures = Pictures(path="", **{**options, "image_size": (size, size) if isinstance(size, int) else size})
-    run = None if by is None else classifier.find_run(by)
+    run = None if by is None else trained_network.find_run(by)
     report, items = data_check.check_data(data, pictures, run, trust=trust)
     if out is not None:
         data_check.write_check(report, items, Path(out))
@@ -463,7 +471,7 @@ def load(run: str | Path | Run, network: nn.Module | None = None, *, trust: bool
         SepnetError: no such run, it is unfinished, or the network is no longer the one that was trained.
 
     """
-    return classifier.load(classifier.find_run(run), network, trust=trust)
+    return classifier.load(trained_network.find_run(run), network, trust=trust)
 
 
 def export_run(
@@ -573,7 +581,7 @@ def evaluate(
         file = _exported_file(run, network=network, device=device, precision=precision)
         return exported.evaluate(file, data, validation=validation, skip_broken=skip_broken)
     return classifier.evaluate(
-        classifier.find_run(run),
+        trained_network.find_run(run),
         data,
         validation=validation,
         skip_broken=skip_broken,
@@ -620,7 +628,7 @@ def predict(
     def opened() -> classifier.TakesImages:
         if exported.names_file(run):
             return _exported_file(run, network=network, device=device, precision=precision)
-        found = classifier.find_run(run)
+        found = trained_network.find_run(run)
         return classifier.Classifier(found, network, trust=trust, device=device, precision=precision)
 
     return prediction.predict(opened, images, top, skip_broken=skip_broken)

@@ -20,11 +20,11 @@ import sepnet
 from sepnet.cli.app import run as command
 from sepnet.data import sample
 from sepnet.errors import SepnetError
-from sepnet.inference.classifier import find_run
 from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.networks import shipped
 from sepnet.recipes.recipe import Recipe
 from sepnet.runs import Run
+from sepnet.training.trained_network import find_run
 from tests.cli_support import train_small
 from tests.data.picture_support import fill
 from tests.training.support import CLASSES, patterns, tiny, unseal

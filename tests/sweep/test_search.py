@@ -148,7 +148,10 @@ MISTAKES = {
     "an objective": ('[search]\ntrials = 3\nsettings.lr = [1]\nobjectives = ["speed"]', "objectives have 'speed'"),
     "rungs": ("[search]\ntrials = 3\nsettings.lr = [1]\nrungs = [3, 1]", "rungs are [3, 1]"),
     "rows": ('[[row]]\nname = "a"\n[search]\ntrials = 3\nsettings.lr = [1]', "no [[row]] and no [grid]"),
-    "the test images": ('[search]\ntrials = 3\nvalidation = "test"', "held-out training images alone"),
+    "the test images": (
+        'validation = "test"\n[search]\ntrials = 3\nsettings.lr = [1]',
+        "must be of held-out training images",
+    ),
 }
 
 

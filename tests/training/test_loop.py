@@ -89,15 +89,14 @@ def test_the_callers_random_numbers_and_module_are_respected(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_images_grow_to_their_own_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    batch = TrainingStep.batch
+    update = TrainingStep._update_weights
 
-    def note(step: TrainingStep, *arguments: Any) -> Any:
-        images, labels = batch(step, *arguments)
+    def note(step: TrainingStep, images: torch.Tensor, targets: torch.Tensor) -> Any:
         assert images.is_contiguous(memory_format=torch.channels_last)
         sizes.append(tuple(images.shape[2:]))
-        return images, labels
+        return update(step, images, targets)
 
-    monkeypatch.setattr(TrainingStep, "batch", note)
+    monkeypatch.setattr(TrainingStep, "_update_weights", note)
     _train(tmp_path, recipe=replace(RECIPE, first_size=0.5, grown=0.7))
     assert sizes == [(4, 4)] * 3 + [(5, 5)] * 3 + [(6, 6)] * 2 + [(7, 7)] * 3 + [(8, 8)] * 4
 

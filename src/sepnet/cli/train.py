@@ -48,6 +48,14 @@ ValidationOption = Annotated[
         "images held out (holdout), which is the one to select models by. Default: test.",
     ),
 ]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN[,RUN…]",
+        help="Learn from the mean logits of finished runs, too, on the same images: see the recipe's distillation and "
+        "temperature. A run is a folder, or a network whose weights are shipped.",
+    ),
+]
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -112,6 +120,10 @@ def command(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
     validation: ValidationOption = None,
+    teacher: TeacherOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the Python files that the teachers' networks are in.")
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(help="Name of the run's folder; NETWORK-DATA unless given. If it is taken, a number is added."),
@@ -158,6 +170,8 @@ def command(
             device=device,
             precision=precision,
             validation=validation,
+            teacher=teacher.split(",") if teacher else (),
+            trust=trust,
             name=name,
             out=out,
             resume=resume,

@@ -59,7 +59,7 @@ class ContestantResult:
             "macs": self.anatomy.macs,
             "runs": [str(run.path) for run in self.runs],
             "seeds": [run.config.seed for run in self.runs],
-            "recipe": self.runs[0].config.recipe.name,
+            "recipe": self.runs[0].config.trained_by,
             "epochs": [len(history) for history in histories],
             "seconds": [round(run.seconds, 2) for run in self.runs],
             "final_accuracy": [history[-1].val_accuracy for history in histories],

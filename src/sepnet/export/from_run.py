@@ -16,6 +16,7 @@ from sepnet.networks.shipped import is_shipped
 from sepnet.notices import notice
 from sepnet.runs import Run
 from sepnet.runs.scores import Score
+from sepnet.training.trained_network import find_run
 
 TORCH = "torch"
 """What a table of scores calls the run itself."""
@@ -34,7 +35,7 @@ class Exports:
     @staticmethod
     def of(run: str | Path | Run, network: nn.Module | None = None, *, trust: bool = False) -> "Exports":
         """Return the exports of a run, as :func:`sepnet.load` takes it."""
-        found = classifier.find_run(run)
+        found = find_run(run)
         folder = Path() if isinstance(run, str) and run in NETWORKS else found.path
         return Exports(run=found, folder=folder, network=network, trust=trust)
 

@@ -14,35 +14,12 @@ from sepnet.backend import network as compiled
 from sepnet.data import Dataset, Pictures, folder
 from sepnet.errors import SepnetError
 from sepnet.inference.evaluation import Evaluation, evaluate_logits, to_text
-from sepnet.networks import NETWORKS
-from sepnet.networks.shipped import has_weights, shipped_folder
 from sepnet.notices import notice, printable
 from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.runs import Run, RunConfig
-from sepnet.settings import hint
 from sepnet.training import experiment, trained_network
 from sepnet.training.forward import BATCH, Normalizer, infer, lay_out, process_settings
 from sepnet.training.initialization import apply_norm_settings
-
-
-def find_run(run: str | Path | Run) -> Run:
-    """Return a run given by itself, by its folder, or by the name of a network whose weights are shipped.
-
-    Raises:
-        SepnetError: there is no such run.
-
-    """
-    if isinstance(run, Run):
-        return run
-    if isinstance(run, str) and run in NETWORKS:
-        return Run.open(shipped_folder(run))
-    if not Path(run).exists():
-        with_weights = ", ".join(name for name in NETWORKS if has_weights(name)) or "none so far"
-        otherwise = f"expected a folder that `sepnet train` made, or a network with trained weights: {with_weights}"
-        raise SepnetError(
-            f"'{run}' is neither a run's folder nor a network: {hint(str(run), NETWORKS, otherwise=otherwise)}"
-        )
-    return Run.open(Path(run))
 
 
 def load(run: Run, network: nn.Module | None = None, *, trust: bool = False) -> nn.Module:

@@ -44,6 +44,10 @@ class Recipe:
     """``one_cycle`` rises linearly from 0 over the share ``warmup`` of all steps, then falls linearly to 0."""
     warmup: float = 0.2
     """The share of all steps in which ``one_cycle`` rises."""
+    distillation: float = 0.5
+    """With teachers, the share of the loss that comes from them; the rest is of the labels. (Hinton et al. 2015.)"""
+    temperature: float = 2.0
+    """By which the teachers' and the network's logits are divided before they are compared."""
     label_smoothing: float = 0.0
     """The share of each label that is spread evenly over all classes. (Szegedy et al. 2016.)"""
     class_weights: Literal["none", "balanced"] = "none"
@@ -115,6 +119,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "eps": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
     "warmup": _SHARE,
+    "distillation": _SHARE,
+    "temperature": (0.01, 1e3, "a number from 0.01 to 1,000"),
     "label_smoothing": _BELOW_ONE,
     "crop": _PIXELS,
     "cutout": _PIXELS,

@@ -124,7 +124,7 @@ def _rows(contents: Contents) -> list[tuple[str, list[str]]]:
         row("parameters (trainable and moving statistics)", lambda one: f"{one.anatomy.parameters:,}"),
         row("multiplications (MACs) an image", lambda one: f"{one.anatomy.macs:,}"),
         row("epochs", lambda one: str(one.config.recipe.epochs)),
-        row("recipe", lambda one: one.config.recipe.name),
+        row("recipe", lambda one: one.config.trained_by),
         row("accuracy after the last epoch, %", percent("final_accuracy")),
         row("best accuracy, %", percent("best_accuracy")),
         row("at epoch", lambda one: " ".join(str(run.result["best_epoch"]) for run in one.runs)),

@@ -24,6 +24,8 @@ def train_command(config: RunConfig, recipe_file: str) -> str:
     preset = _preset(config.recipe)
     recipe, overrides = (recipe_file, {}) if preset is None else preset
     options: dict[str, Any] = {**_data_flags(config), "recipe": recipe, **overrides, **_settings(config)}
+    if config.teachers:
+        options["teacher"] = ",".join(config.teachers)
     words = [
         f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
         for name, value in options.items()
@@ -46,6 +48,8 @@ def train_call(config: RunConfig, *, name: str, seed: str | None = None) -> str:
         options = {**{key: repr(value) for key, value in preset[1].items()}, **options}
     if seed is not None:
         options["seed"] = seed
+    if config.teachers:
+        options["teacher"] = repr(config.teachers)
     arguments = [
         repr(config.network),
         _data_call(config),

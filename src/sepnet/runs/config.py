@@ -43,6 +43,10 @@ class RunConfig:
     """SHA-256 of the weights that training started from, where a module was given; empty where the seed drew them."""
     extended_from: tuple[int, ...] = ()
     """How many epochs the run was first made for, where it was resumed with more: its rates are another schedule's."""
+    teachers: tuple[str, ...] = ()
+    """The runs whose logits the network learned from, as they were given."""
+    teacher_weights: str = ""
+    """SHA-256 of their weights."""
     pictures: Pictures | None = None
     """How the data were read, where they are pictures of one's own; ``data`` is then their folder's name."""
     recipe: Recipe
@@ -51,7 +55,15 @@ class RunConfig:
         for field in fields(self):
             if field.name not in ("recipe", "pictures"):
                 check_type(field.name, getattr(self, field.name), field.type)
-        for text in (self.network, self.data, self.device, self.precision, self.recipe.name, *self.classes):
+        for text in (
+            self.network,
+            self.data,
+            self.device,
+            self.precision,
+            self.recipe.name,
+            *self.classes,
+            *self.teachers,
+        ):
             if printable(text) != text:
                 raise SepnetError(f"the name '{printable(text)}' holds a control character: expected printable ones")
         channels = self.image_shape[0]
@@ -81,6 +93,11 @@ class RunConfig:
                 raise SepnetError(f"{name} is {shown(getattr(self, name))}: {expected}")
 
     @property
+    def trained_by(self) -> str:
+        """The recipe's name, and its teachers', if it had any."""
+        return self.recipe.name + (f", taught by {', '.join(self.teachers)}" if self.teachers else "")
+
+    @property
     def epochs_planned(self) -> tuple[int, ...]:
         """How many epochs the run was made for, first and after each extension."""
         return (*self.extended_from, self.recipe.epochs)
@@ -88,11 +105,11 @@ class RunConfig:
     def identity(self, *, auto: Collection[str] = ()) -> tuple[tuple[str, Any], ...]:
         """Return what says whether two runs are the same: what a person set, the data's hash, the fingerprint.
 
-        Not among it are ``mean`` and ``std``, which follow from the data, nor ``pictures``, whose images have a hash
-        wherever they lie; nor the fields named in ``auto``, of ``device`` and ``precision``: those that were left to
-        the machine.
+        Not among it are ``mean`` and ``std``, which follow from the data, nor ``pictures`` and ``teachers``, whose
+        images and weights have a hash wherever they lie; nor the fields named in ``auto``, of ``device`` and
+        ``precision``: those that were left to the machine.
         """
-        left_out = {"mean", "std", "pictures", *auto}
+        left_out = {"mean", "std", "pictures", "teachers", *auto}
         return tuple((field.name, getattr(self, field.name)) for field in fields(self) if field.name not in left_out)
 
     def difference_of_origin(self, other: "RunConfig") -> str | None:

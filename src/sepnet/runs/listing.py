@@ -118,7 +118,7 @@ def to_html(run: Run) -> str:
     rows = [
         ("network", config.network),
         ("data", config.data),
-        ("recipe", f"{config.recipe.name}, seed {config.seed}, {config.precision}"),
+        ("recipe", f"{config.trained_by}, seed {config.seed}, {config.precision}"),
         ("epochs", f"{len(scores)} of {config.recipe.epochs}, in {sum(columns['seconds']):,.0f} s"),
         (f"accuracy, {images}", f"{100 * scores[-1]:.2f} %, best {100 * max(scores):.2f} %" if scores else "–"),
     ]

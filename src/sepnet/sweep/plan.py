@@ -12,7 +12,7 @@ from typing import Any
 
 from sepnet.data import DATASETS
 from sepnet.errors import SepnetError
-from sepnet.networks import join_name, split_name
+from sepnet.networks import NETWORKS, join_name, split_name
 from sepnet.recipes.recipe import Recipe, require_fields
 from sepnet.settings import hint, read_toml, shown, to_settings
 from sepnet.sweep.space import Search
@@ -38,6 +38,8 @@ class Trial:
     data: str
     device: str
     precision: str
+    validation: str = "holdout"
+    teachers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,10 +49,11 @@ class Trial:
     @property
     def command(self) -> str:
         """The command line that trains the same alone."""
-        words = ["sepnet", "train", self.network, "--data", self.data, "--validation", "holdout"]
+        words = ["sepnet", "train", self.network, "--data", self.data, "--validation", self.validation]
         words += [] if self.recipe is None else ["--recipe", self.recipe]
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        words += ["--teacher", ",".join(self.teachers)] if self.teachers else []
         for name in ("device", "precision"):
             words += [] if getattr(self, name) == "auto" else [f"--{name}", getattr(self, name)]
         return shlex.join([*words, "--seed", str(self.seed)])
@@ -80,6 +83,7 @@ class Row:
     settings: dict = field(default_factory=dict)
     """Fields of the recipe and their values."""
     data: str | None = None
+    teachers: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     verdict: str = ""
     """What the person who ran it made of it."""
@@ -102,6 +106,10 @@ class Plan:
     recipe: str | None = None
     settings: dict = field(default_factory=dict)
     data: str = "sample"
+    validation: str = "holdout"
+    """``test`` is for the proof of what was chosen before: rows alone, as nothing may be chosen by test images."""
+    teachers: tuple[str, ...] = ()
+    """Finished runs whose logits each network learns from."""
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"
     precision: str = "auto"
@@ -113,6 +121,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         require_fields(self.settings)
+        experiment.require_validation(self.validation)
+        if self.validation == "test" and (self.grid or self.search):
+            raise SepnetError(
+                "a [grid] and a [search] choose by their scores, which must be of held-out training images: leave "
+                "validation out"
+            )
         names = Counter(row.name for row in self.rows)
         for name, count in names.items():
             if count > 1:
@@ -144,7 +158,14 @@ class Plan:
             data=row.data or self.data,
             device=self.device,
             precision=self.precision,
+            validation=self.validation,
+            teachers=self.teachers if row.teachers is None else row.teachers,
         )
+
+    @property
+    def images(self) -> str:
+        """What the scores are of, in words."""
+        return "test" if self.validation == "test" else "held-out"
 
     def seeds_of(self, row: Row) -> tuple[int, ...]:
         """Return a row's seeds."""
@@ -168,8 +189,6 @@ def read_plan(file: Path) -> Plan:
     rows = values["row"] if isinstance(values.get("row"), list) else []
     tables = [table for table in (values, values.get("grid"), values.get("search"), *rows) if isinstance(table, dict)]
     for table in tables:
-        if "validation" in table:
-            raise SepnetError(f"{file}: a sweep scores on held-out training images alone: leave validation out")
         table.update({key: _seen_from(file.parent, key, value) for key, value in table.items()})
     return to_settings(Plan, values, source=str(file))
 
@@ -185,6 +204,7 @@ def _seen_from(folder: Path, key: str, value: Any) -> Any:
         "recipe": value.endswith(".toml"),
         "rules": value.endswith(".toml"),
         "data": value not in DATASETS and (os.sep in value or (folder / value).exists()),
+        "teachers": value not in NETWORKS,
     }
     return os.path.normpath(folder / value) if path.get(key) else value
 

@@ -12,8 +12,11 @@ MOST_NAMES = 8
 """On a front; more would cover each other."""
 
 
-def fronts(rows: Sequence[Entry]) -> Figure:
-    """Draw rows with finished seeds, each a point at its means, and the line of those that none beats."""
+def fronts(rows: Sequence[Entry], images: str) -> Figure:
+    """Draw rows with finished seeds, each a point at its means, and the line of those that none beats.
+
+    ``images`` are those that they were scored on, in words.
+    """
     with theme(current()) as palette:
         figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         for axes, cost in zip(figure.subplots(1, len(COSTS), sharey=True), COSTS, strict=True):
@@ -45,5 +48,5 @@ def fronts(rows: Sequence[Entry]) -> Figure:
                 )
             axes.set_xlabel(LABELS[cost])
             axes.margins(0.1, 0.12)
-        figure.axes[0].set_ylabel("held-out accuracy, %")
+        figure.axes[0].set_ylabel(f"{images} accuracy, %")
         return settle(figure)

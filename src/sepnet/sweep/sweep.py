@@ -77,7 +77,7 @@ class Sweep:
         if not rows:
             raise SepnetError(f"no trial of '{self.file}' is finished: run it first")
         self.out.mkdir(parents=True, exist_ok=True)
-        save(fronts(rows), self.out / PICTURE)
+        save(fronts(rows, self.plan.images), self.out / PICTURE)
         return self.out / PICTURE
 
     def run(self, *, workers: int | str | None = None, cluster: str | None = None) -> Ledger:

@@ -57,8 +57,8 @@ def to_markdown(plan: Plan, ledger: Ledger) -> str:
     for group in dict.fromkeys(entry.row.group for entry in rows):
         members = [entry for entry in rows if entry.row.group == group]
         table = [
-            "| row | parameters | MACs, M | held-out accuracy, % | held-out loss | training accuracy, % | seeds "
-            f"| points above {rows[0].row.name} | verdict |",
+            f"| row | parameters | MACs, M | {plan.images} accuracy, % | {plan.images} loss | training accuracy, % "
+            f"| seeds | points above {rows[0].row.name} | verdict |",
             "| --- | --: | --: | --: | --: | --: | --: | --: | --- |",
             *(_line(entry, rows[0]) for entry in members),
         ]

@@ -104,19 +104,18 @@ def advance(order: Order) -> Progress:
 def _train(order: Order, out: Path, pause: Callable[[int], bool]) -> tuple[Run, str]:
     """Train the trial's run under ``out``; return it, and why it cannot go on."""
     trial, data = order.trial, _dataset(order.trial.data, Path.cwd())
-    options: dict[str, Any] = {"seed": trial.seed, "device": trial.device, "precision": trial.precision}
+    names = ("seed", "device", "precision", "validation", "teachers")
+    options: dict[str, Any] = {name: getattr(trial, name) for name in names}
     recipe = trial.resolve_recipe()
     if (out / trial.name).exists():
-        job, run = experiment.reopen(
-            trial.network, data, recipe, out=out, name=trial.name, validation="holdout", **options
-        )
+        job, run = experiment.reopen(trial.network, data, recipe, out=out, name=trial.name, **options)
         if run.config.recipe.epochs != recipe.epochs:
             raise SepnetError(
                 f"run '{run.path}' has {run.config.recipe.epochs} epochs, this would have {recipe.epochs}: give the "
                 "row another name"
             )
     else:
-        job = experiment.prepare(trial.network, data, recipe, validation="holdout", **options)
+        job = experiment.prepare(trial.network, data, recipe, **options)
         run = Run.create(out, trial.name, job.config)
     if not any("sweep" in session for session in run.sessions):
         run.note_session({"sweep": dict(order.origin)})

@@ -3,13 +3,13 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sepnet import data as datasets
 from sepnet.backend.native import native
@@ -27,6 +27,7 @@ from sepnet.training.initialization import apply_norm_settings, initialize, pixe
 from sepnet.training.loggers import open_loggers, require_loggers
 from sepnet.training.loop import Trainer
 from sepnet.training.randomness import derive_seed
+from sepnet.training.teacher import Teacher, open_teachers, require_suitable
 from sepnet.training.trained_network import load_weights, record
 
 Network = str | nn.Module | Callable[..., nn.Module]
@@ -48,6 +49,10 @@ class Job:
     """Which of ``device`` and ``precision`` were left to the machine; see :meth:`RunConfig.identity`."""
     keeps_size: bool = False
     """Whether the recipe's first images would be smaller ones, and the network does not take them."""
+    teachers: tuple[Run, ...] = ()
+    """Whose logits it learns from."""
+    trust: bool = False
+    """Whether the files may be run that the teachers' networks are in."""
     loggers: tuple[str, ...] = ()
     """Where else the figures of each epoch go; see :mod:`sepnet.training.loggers`."""
 
@@ -61,6 +66,8 @@ def prepare(
     device: str | torch.device = "auto",
     precision: str = "auto",
     validation: str = "test",
+    teachers: Sequence[str | Run] = (),
+    trust: bool = False,
     loggers: Sequence[str] = (),
     **overrides: Any,
 ) -> Job:
@@ -73,6 +80,7 @@ def prepare(
     require_validation(validation)
     require_seed(seed)
     require_loggers(loggers)
+    taught_by = open_teachers(teachers)
     native()  # raises where the environment names kernels that there are none of, before anything is made
     auto = frozenset(name for name, value in (("device", device), ("precision", precision)) if value == "auto")
     device = resolve_device(device)
@@ -105,11 +113,23 @@ def prepare(
         device=device,
         precision=precision,
         pictures=dataset.pictures,
-        initial_weights=weights_sha256(model) if isinstance(network, nn.Module) else "",
+        teachers=tuple(str(given.path if isinstance(given, Run) else given) for given in teachers),
+        teacher_weights=tensors_sha256(*(dict(sorted(run.weights().items())) for run in taught_by))
+        if taught_by
+        else "",
+        initial_weights=tensors_sha256(model.state_dict()) if isinstance(network, nn.Module) else "",
         recipe=fitting,
     )
+    require_suitable(taught_by, config)
     return Job(
-        config=config, dataset=dataset, network=network, auto=auto, keeps_size=fitting != chosen, loggers=tuple(loggers)
+        config=config,
+        dataset=dataset,
+        network=network,
+        auto=auto,
+        keeps_size=fitting != chosen,
+        teachers=taught_by,
+        trust=trust,
+        loggers=tuple(loggers),
     )
 
 
@@ -147,7 +167,8 @@ def train_run(
         if job.keeps_size:
             notice(f"{run.config.network} does not accept smaller inputs; progressive resizing is off")
         with open_loggers(job.loggers, run) as log:
-            trainer = Trainer(model, job.dataset, run, log=log, pause=pause)
+            teacher = Teacher(job.teachers, run.config, trust=job.trust) if job.teachers else None
+            trainer = Trainer(model, job.dataset, run, log=log, pause=pause, teacher=teacher)
             trainer.fit()
     if trainer.average:
         model.load_state_dict(trainer.average.model.state_dict())
@@ -160,10 +181,10 @@ def _trained(job: Job, run: Run) -> nn.Module:
     return load_weights(model, run)
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Return a SHA-256 of a model's tensors."""
+def tensors_sha256(*states: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 of tensors, in their order."""
     digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
+    for tensor in (tensor for state in states for tensor in state.values()):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -302,6 +323,7 @@ def reopen(
         "device": had.device,
         "precision": had.precision,
         "validation": had.validation,
+        "teachers": had.teachers,
     }
     dataset = data or datasets.reload(had.data, had.pictures)
     job = prepare(network, dataset, recipe or had.recipe, **{**settings, **options})
@@ -324,5 +346,6 @@ def _difference(had: RunConfig, wanted: RunConfig) -> str:
 _HASHES = {
     "fingerprint": "the network's code has changed since",
     "data_sha256": "the dataset's images or labels have changed since",
+    "teacher_weights": "it had other teachers",
 }
 """What a difference of hashes says to a person."""

@@ -39,6 +39,7 @@ class Trainer:
         *,
         log: Callable[[Epoch], None] | None = None,
         pause: Callable[[int], bool] | None = None,
+        teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.run = run
         self.log = log
@@ -59,6 +60,7 @@ class Trainer:
             seed=run.config.seed,
             precision=run.config.precision,
             normalize=self.normalize,
+            teacher=teacher,
         )
         self.judge = network(self.judged, self.device) if self.average else self.step.network
         """Computes what the judged model does."""

@@ -1,6 +1,7 @@
 """One step of training: knows no run, no epoch's bookkeeping and no file."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from sepnet.training.forward import Normalizer, autocast
 from sepnet.training.initialization import build_optimizer
 from sepnet.training.randomness import derive_generator, derive_seed
 from sepnet.training.schedule import image_size, learning_rate
+from sepnet.training.teacher import distillation_loss
 from sepnet.training.weight_average import WeightAverage
 
 
@@ -35,6 +37,7 @@ class TrainingStep:
         seed: int,
         precision: str,
         normalize: Normalizer,
+        teacher: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.model = model
         self.split = split
@@ -43,6 +46,8 @@ class TrainingStep:
         self.seed = seed
         self.precision = precision
         self.normalize = normalize
+        self.teacher = teacher
+        """From normalized images to the logits to learn from, if there is one."""
         self.device = split.images.device
         varying = (0,) if recipe.first_size == 1 else (0, 2, 3)
         self.network = network(model, self.device, varying=varying)
@@ -68,9 +73,12 @@ class TrainingStep:
         number = epoch * self.per_epoch + step
         images, labels = self.batch(indices, epoch, step)
         images, targets = self._mixed(images, labels, number)
+        taught = [self.teacher(images)] if self.teacher else []  # of the images in their own size
+        share = image_size(self.recipe, number, self.in_all)
+        images = images if share == 1 else shrink(images, share)
         self._set_rate(self.rate(epoch, step))
         self._draw_from(derive_seed(self.seed, "step", number))
-        loss, logits = self._update(images, targets)
+        loss, logits = self._update(images, targets, *taught)
         if self.average:
             self.average.update(number)
         self._add_to_sums(loss, logits, labels)
@@ -93,18 +101,24 @@ class TrainingStep:
             else:
                 group["lr"] = own
 
-    def _update_weights(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Take one step towards labels ``(B,)`` or their shares ``(B, classes)``; return loss and logits."""
+    def _update_weights(self, images: Tensor, targets: Tensor, taught: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Take one step towards labels ``(B,)`` or their shares ``(B, classes)``; return loss and logits.
+
+        ``taught`` are the teacher's logits ``(B, classes)``.
+        """
         with autocast(self.device, self.precision):
             logits = self.network(images)
         loss = self.loss_function(logits.float(), targets)
+        if taught is not None:
+            share = self.recipe.distillation
+            loss = (1 - share) * loss + share * distillation_loss(logits.float(), taught, self.recipe.temperature)
         self.model.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         return loss.detach(), logits.detach()
 
     def batch(self, indices: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return augmented, normalized images ``(B, C, H, W)`` and their labels ``(B,)``."""
+        """Return augmented, normalized images ``(B, C, H, W)``, in their own size, and their labels ``(B,)``."""
         number = epoch * self.per_epoch + step
         generator = derive_generator(self.seed, "augment", number)
         images = take_augmented(
@@ -121,8 +135,7 @@ class TrainingStep:
             images = crop_and_resize(images, self.recipe.resized_crop, generator=generator)
         if self.recipe.cutout:
             images = cut_out(images, self.recipe.cutout, generator=generator)
-        share = image_size(self.recipe, number, self.in_all)
-        return images if share == 1 else shrink(images, share), self.split.labels[indices]
+        return images, self.split.labels[indices]
 
     def _mixed(self, images: Tensor, labels: Tensor, number: int) -> tuple[Tensor, Tensor]:
         """Return images and what they are to be taken for: labels, or their shares ``(B, classes)`` if mixed."""

@@ -1,6 +1,7 @@
 """The network of a run: built again, compared with what was trained, and described."""
 
 import copy
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -10,11 +11,33 @@ from sepnet.anatomy import Anatomy, trace
 from sepnet.errors import SepnetError
 from sepnet.export.int8.footprint import footprint
 from sepnet.export.keras import keras_definition
-from sepnet.networks import build, call_builder, fingerprint, split_name
+from sepnet.networks import NETWORKS, build, call_builder, fingerprint, split_name
+from sepnet.networks.shipped import has_weights, shipped_folder
 from sepnet.rules import Footprint
 from sepnet.runs import Run
+from sepnet.settings import hint
 from sepnet.tensors import require_alike
 from sepnet.training.initialization import apply_norm_settings
+
+
+def find_run(run: str | Path | Run) -> Run:
+    """Return a run given by itself, by its folder, or by the name of a network whose weights are shipped.
+
+    Raises:
+        SepnetError: there is no such run.
+
+    """
+    if isinstance(run, Run):
+        return run
+    if isinstance(run, str) and run in NETWORKS:
+        return Run.open(shipped_folder(run))
+    if not Path(run).exists():
+        with_weights = ", ".join(name for name in NETWORKS if has_weights(name)) or "none so far"
+        otherwise = f"expected a folder that `sepnet train` made, or a network with trained weights: {with_weights}"
+        raise SepnetError(
+            f"'{run}' is neither a run's folder nor a network: {hint(str(run), NETWORKS, otherwise=otherwise)}"
+        )
+    return Run.open(Path(run))
 
 
 def load_weights(model: nn.Module, run: Run) -> nn.Module:
