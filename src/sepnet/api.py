@@ -549,6 +549,7 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
+    mirrored: bool = False,
     skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
@@ -566,6 +567,7 @@ def evaluate(
         data: a dataset, or its name, of the run's classes and image shape; the run's own when absent. A file has none.
         validation: ``test``, the dataset's test images, or ``holdout``, a tenth of its training images; those that
             the run was scored on when absent.
+        mirrored: answer by the mean of the logits on an image and on its mirror image, in twice the time.
         skip_broken: of a folder given as ``data``, leave out files that cannot be read, with a notice for each.
         network: as for :func:`load`.
         trust: as for :func:`load`.
@@ -579,11 +581,12 @@ def evaluate(
     """
     if exported.names_file(run):
         file = _exported_file(run, network=network, device=device, precision=precision)
-        return exported.evaluate(file, data, validation=validation, skip_broken=skip_broken)
+        return exported.evaluate(file, data, validation=validation, mirrored=mirrored, skip_broken=skip_broken)
     return classifier.evaluate(
         trained_network.find_run(run),
         data,
         validation=validation,
+        mirrored=mirrored,
         skip_broken=skip_broken,
         network=network,
         trust=trust,

@@ -20,6 +20,7 @@ import sepnet
 from sepnet.cli.app import run as command
 from sepnet.data import sample
 from sepnet.errors import SepnetError
+from sepnet.inference import classifier
 from sepnet.inference.evaluation import Evaluation, evaluate_logits
 from sepnet.networks import shipped
 from sepnet.recipes.recipe import Recipe
@@ -308,6 +309,27 @@ def test_the_committed_champion_answers_on_the_sample_as_it_did_in_its_validatio
     assert "trained on cifar10 and is evaluated on sample" in capsys.readouterr().err
 
 
+def test_mirrored_views_are_the_mean_of_both() -> None:
+    seen = []
+
+    class Halves:
+        """Scores by how bright the left half is."""
+
+        def logits(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images[..., :4].float().mean((1, 2, 3))[:, None] * torch.tensor([1.0, -1.0])
+
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images[0, ..., :4] = 200
+    images[1, ..., 4:] = 100
+    model: Any = Halves()
+    torch.testing.assert_close(
+        classifier.answers(model, images, mirrored=True), torch.tensor([[100.0, -100], [50, -50]])
+    )
+    assert len(seen) == 2
+    torch.testing.assert_close(classifier.answers(model, images), torch.tensor([[200.0, -200], [0, 0]]))
+
+
 # Shipped weights.
 
 
@@ -358,7 +380,19 @@ def test_evaluate_as_json(trained: Path, capsys: Captured) -> None:
     captured = capsys.readouterr()
     shown = json.loads(captured.out)
     assert captured.err == ""
-    keys = ["network", "run", "data", "validation", "classes", "images", "accuracy", "loss", "per_class", "confusion"]
+    keys = [
+        "network",
+        "run",
+        "data",
+        "validation",
+        "mirrored",
+        "classes",
+        "images",
+        "accuracy",
+        "loss",
+        "per_class",
+        "confusion",
+    ]
     assert list(shown) == [*keys, "calibration", "interval"]
     assert shown["accuracy"] == json.loads((trained / "result.json").read_text())["final_accuracy"]
     assert (shown["images"], shown["run"], shown["data"]) == (500, str(trained), "sample")

@@ -61,6 +61,10 @@ def command(
             "unless given those the run was scored on; of a file, the test images.",
         ),
     ] = None,
+    mirrored: Annotated[
+        bool,
+        typer.Option("--mirrored", help="Answer by the mean of the logits on an image and on its mirror image."),
+    ] = False,
     skip_broken: SkipBrokenOption = False,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -79,6 +83,7 @@ def command(
             run,
             data,
             validation=validation,
+            mirrored=mirrored,
             skip_broken=skip_broken,
             trust=trust,
             device=device,

@@ -15,10 +15,9 @@ from sepnet.export.onnx import file as onnx_file
 from sepnet.export.seal import require_sealed
 from sepnet.export.tflite import file as tflite_file
 from sepnet.files import read_file
-from sepnet.inference.classifier import load_given, require_same_kind
-from sepnet.inference.evaluation import Evaluation, evaluate_logits, to_text
+from sepnet.inference.classifier import DatasetEvaluation, answers, load_given, require_same_kind
+from sepnet.inference.evaluation import evaluate_logits, to_text
 from sepnet.notices import printable
-from sepnet.recipes.recipe import VALIDATIONS
 from sepnet.training.experiment import require_validation
 
 
@@ -136,24 +135,26 @@ def _choices() -> str:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class FileEvaluation(Evaluation):
+class FileEvaluation(DatasetEvaluation):
     """An exported file, judged by its answers to images of a dataset."""
 
     file: str
-    data: str
-    validation: str
-    """``test`` or ``holdout``: which of the dataset's images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain values, what was evaluated first."""
-        return {"file": self.file, "data": self.data, "validation": self.validation, **super().to_dict()}
+        return {"file": self.file, **super().to_dict()}
 
     def __repr__(self) -> str:
-        return f"{printable(self.file)}, on the {VALIDATIONS[self.validation]} of {self.data}\n{to_text(self)}"
+        return f"{printable(self.file)}, on the {self.images_in_words}\n{to_text(self)}"
 
 
 def evaluate(
-    file: ExportedFile, data: str | Path | Dataset | None, *, validation: str | None = None, skip_broken: bool = False
+    file: ExportedFile,
+    data: str | Path | Dataset | None,
+    *,
+    validation: str | None = None,
+    mirrored: bool = False,
+    skip_broken: bool = False,
 ) -> FileEvaluation:
     """Judge an exported file on images of a dataset, see :func:`sepnet.evaluate`.
 
@@ -170,6 +171,6 @@ def evaluate(
     dataset = load_given(data, pictures)
     require_same_kind(file, dataset.name, dataset.classes, dataset.image_shape)
     split = (dataset.holdout() if validation == "holdout" else dataset).test
-    evaluation = evaluate_logits(file.logits(split.images), split.labels, file.classes)
+    evaluation = evaluate_logits(answers(file, split.images, mirrored=mirrored), split.labels, file.classes)
     figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
-    return FileEvaluation(file=str(file.path), data=dataset.name, validation=validation, **figures)
+    return FileEvaluation(file=str(file.path), data=dataset.name, validation=validation, mirrored=mirrored, **figures)

@@ -93,6 +93,12 @@ class Classifier:
         return torch.cat(parts)
 
 
+def answers(model: TakesImages, images: Tensor, *, mirrored: bool = False) -> Tensor:
+    """Return logits ``(N, classes)`` on images ``(N, C, H, W)``, or their mean with those on mirror images."""
+    logits = model.logits(images)
+    return (logits + model.logits(images.flip(3))) / 2 if mirrored else logits
+
+
 def _resolve_device(config: RunConfig, device: str | torch.device | None) -> str:
     """Return the device that was asked for, else the run's; the processor where the run's GPU is not here."""
     if device is None and config.device != "cpu" and not torch.cuda.is_available():
@@ -102,24 +108,40 @@ def _resolve_device(config: RunConfig, device: str | torch.device | None) -> str
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class RunEvaluation(Evaluation):
-    """A run's trained network, judged by its answers to images of a dataset."""
+class DatasetEvaluation(Evaluation):
+    """A network, judged by its answers to images of a dataset."""
+
+    data: str
+    validation: str
+    """``test`` or ``holdout``: which of the dataset's images."""
+    mirrored: bool
+    """Whether an answer is the mean of those to an image and to its mirror image."""
+
+    @property
+    def images_in_words(self) -> str:
+        """Which images it answered to."""
+        return f"{VALIDATIONS[self.validation]} of {self.data}" + ", each also mirrored" * self.mirrored
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the evaluation as plain values, what was evaluated first."""
+        context = {"data": self.data, "validation": self.validation, "mirrored": self.mirrored}
+        return {**context, **super().to_dict()}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RunEvaluation(DatasetEvaluation):
+    """A run's trained network, judged so."""
 
     network: str
     run: str
     """Its folder."""
-    data: str
-    validation: str
-    """``test`` or ``holdout``: which of the dataset's images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the evaluation as plain values, what was evaluated first."""
-        context = {name: getattr(self, name) for name in ("network", "run", "data", "validation")}
-        return {**context, **super().to_dict()}
+        return {"network": self.network, "run": self.run, **super().to_dict()}
 
     def __repr__(self) -> str:
-        images = VALIDATIONS[self.validation]
-        return f"{self.network} of {printable(self.run)}, on the {images} of {self.data}\n{to_text(self)}"
+        return f"{self.network} of {printable(self.run)}, on the {self.images_in_words}\n{to_text(self)}"
 
 
 def evaluate(
@@ -127,6 +149,7 @@ def evaluate(
     data: str | Path | Dataset | None = None,
     *,
     validation: str | None = None,
+    mirrored: bool = False,
     skip_broken: bool = False,
     network: nn.Module | None = None,
     trust: bool = False,
@@ -149,16 +172,23 @@ def evaluate(
     as_trained = held_out if config.validation == "holdout" else dataset
     same = _note_differences(run, as_trained, validation)
     split = (held_out if validation == "holdout" else dataset).test
-    evaluation = evaluate_logits(classifier.logits(split.images), split.labels, config.classes)
+    evaluation = evaluate_logits(answers(classifier, split.images, mirrored=mirrored), split.labels, config.classes)
     last = run.history[-1].val_accuracy
-    if same and abs(evaluation.accuracy - last) > ROUNDING:
+    if same and not mirrored and abs(evaluation.accuracy - last) > ROUNDING:
         notice(
             f"run {run.path} scored {100 * last:.2f} % on these images and now scores "
             f"{100 * evaluation.accuracy:.2f} %: its weights are not those of its last epoch, "
             "or this machine computes differently"
         )
     figures = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
-    return RunEvaluation(network=config.network, run=str(run.path), data=dataset.name, validation=validation, **figures)
+    return RunEvaluation(
+        network=config.network,
+        run=str(run.path),
+        data=dataset.name,
+        validation=validation,
+        mirrored=mirrored,
+        **figures,
+    )
 
 
 def _as_trained(config: RunConfig) -> Pictures:
