@@ -94,3 +94,16 @@ def test_pixel_statistics_are_the_doubles_nearest_to_the_true_values() -> None:
             assert mean == float(exact)
             variance = sum(((pixel - exact) ** 2 for pixel in pixels), Decimal()) / len(pixels)
             assert deviation == float(variance.sqrt())
+
+
+def test_identity_lets_depthwise_convolutions_pass_the_image_on() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, (3, 5), groups=4), nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(4, 4, 1))
+    before = [weight.detach().clone() for weight in model.parameters() if weight.ndim > 1]
+    initialize(model, Recipe(initializer="identity"))
+    after = [weight.detach() for weight in model.parameters() if weight.ndim > 1]
+    depthwise, multiplied, pointwise = (new - old for new, old in zip(after, before, strict=True))
+    assert not multiplied.any()
+    assert not pointwise.any()
+    images = torch.randn(2, 4, 6, 7, generator=torch.Generator().manual_seed(0))
+    same = nn.functional.conv2d(images, depthwise, padding=(1, 2), groups=4)
+    torch.testing.assert_close(same, images)

@@ -80,8 +80,10 @@ class Recipe:
     """The share of all steps after which images have their own size."""
     average: float = 0.0
     """Decay per step of the moving average of the weights that is validated and saved; 0 for none."""
-    initializer: Literal["default", "glorot_uniform"] = "default"
-    """``glorot_uniform`` sets every weight as Keras does, and every bias to 0; ``default`` is the network's own."""
+    initializer: Literal["default", "glorot_uniform", "identity"] = "default"
+    """``glorot_uniform`` sets every weight as Keras does, and every bias to 0; ``default`` is the network's own;
+    ``identity`` adds 1 to the centre of its depthwise kernels of one filter a channel. (For dense ones: Zagoruyko and
+    Komodakis 2017, "DiracNets".)"""
     norm_eps: float | None = None
     """Batch norm's epsilon; the network's own when absent."""
     norm_momentum: float | None = None

@@ -30,7 +30,11 @@ def initialize(model: nn.Module, recipe: Recipe) -> nn.Module:
     if recipe.initializer == "default":
         return model
     for module in model.modules():
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+        if recipe.initializer == "identity":
+            if isinstance(module, CONVOLUTIONS) and module.in_channels == module.out_channels == module.groups:
+                centre = [int(size) // 2 for size in module.kernel_size]
+                module.weight[(..., *centre)] += 1
+        elif isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             _glorot_uniform(module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
