@@ -32,8 +32,8 @@ def initialize(model: nn.Module, recipe: Recipe) -> nn.Module:
     for module in model.modules():
         if recipe.initializer == "identity":
             if isinstance(module, CONVOLUTIONS) and module.in_channels == module.out_channels == module.groups:
-                centre = [int(size) // 2 for size in module.kernel_size]
-                module.weight[(..., *centre)] += 1
+                taps = module.weight.view(module.groups, -1)
+                taps[:, taps.shape[1] // 2] += 1  # or, of even sides, beside it
         elif isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             _glorot_uniform(module)
             if module.bias is not None:
