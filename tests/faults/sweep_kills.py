@@ -98,9 +98,10 @@ def disturb(file: Path, out: Path, address: str, *, trials: int, workers: int, c
             moments.pop(0)
             time.sleep(draw.uniform(0, 0.5))
             if kills.pop(0) == "worker":
-                numbers = list(client.run(os.getpid).values())
-                if numbers:
-                    os.kill(draw.choice(numbers), signal.SIGKILL)
+                numbers: list[int] = []
+                while not numbers:  # those killed before may not be back
+                    numbers = list(client.run(os.getpid, on_error="ignore").values())
+                os.kill(draw.choice(numbers), signal.SIGKILL)
             else:
                 process.kill()
                 process.wait()
