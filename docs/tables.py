@@ -118,8 +118,8 @@ def speed_sentence(page: Path) -> str:
     )
     return (
         f"On two cores of an AMD EPYC sepnet, in bf16, trains `published` {epyc['published']} times and `champion` "
-        f"{epyc['champion']} times as fast as\nPyTorch as it comes, in fp32; on an Intel Xeon with AMX, {xeon['published']} "
-        f"and {xeon['champion']} times."
+        f"{epyc['champion']} times as fast as\nPyTorch as it comes, in fp32; on an Intel Xeon with AMX, "
+        f"{xeon['published']} and {xeon['champion']} times."
     )
 
 
