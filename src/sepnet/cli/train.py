@@ -51,7 +51,7 @@ ValidationOption = Annotated[
 TeacherOption = Annotated[
     str | None,
     typer.Option(
-        metavar="RUN[,RUN…]",
+        metavar="RUN[,RUN...]",
         help="Learn from the mean logits of finished runs, too, on the same images: see the recipe's distillation and "
         "temperature. A run is a folder, or a network whose weights are shipped.",
     ),
