@@ -105,7 +105,7 @@ def test_tiles_are_used_where_the_compiler_and_the_system_know_them(
     allowed: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build.library("avx512-bf16").touch()
-    loaded = SimpleNamespace(sepnet_allow_tiles=lambda: allowed)
+    loaded = SimpleNamespace(sepnet_use_tiles=lambda wanted: wanted and allowed)
     monkeypatch.setattr(native, "_load", lambda _: loaded)
     assert describe() == f"sepnet's kernels, {'amx-bf16' if allowed else 'avx512-bf16'}"
     _switch(monkeypatch, "amx-bf16")

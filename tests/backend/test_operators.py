@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-from sepnet.backend import library, norm, pool, stage
+from sepnet.backend import library
 from sepnet.backend import native as kernels
 from sepnet.backend.pool import Params as PoolParams
 from sepnet.backend.stage import RELU, Inputs, Params
@@ -137,8 +137,7 @@ def test_operations_of_the_first_stage_leave_out_the_images_gradient() -> None:
 
 @pytest.fixture
 def _without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (stage, pool, norm, library):
-        monkeypatch.setattr(module, "native", lambda: None)
+    monkeypatch.setattr(library, "native", lambda: None)
 
 
 def _everything(inputs: Inputs) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any, cast
 
 import torch
@@ -14,10 +14,6 @@ from sepnet.backend.native import describe
 from sepnet.notices import notice_once
 
 __all__ = ["backend", "compile", "describe", "keep_freed_memory", "network"]
-
-
-_ISOLATES = "isolate_recompiles" in inspect.signature(torch.compile).parameters
-"""Else, before PyTorch 2.13, networks of one class share the limit of recompilations, with the code of ``forward``."""
 
 
 def backend(module: Any, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
@@ -35,7 +31,8 @@ def compile(model: nn.Module) -> nn.Module:
     if native.native() is None:
         notice_once(f"computing with {describe()}")
         return model
-    options: Any = {"isolate_recompiles": True} if _ISOLATES else {}
+    isolate = "isolate_recompiles" in inspect.signature(torch.compile).parameters  # not before PyTorch 2.13
+    options: Any = {"isolate_recompiles": True} if isolate else {}
     return cast(nn.Module, torch.compile(model, backend=backend, **options))
 
 
@@ -46,7 +43,13 @@ def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = 
     """
     if device.type != "cpu" or native.native() is None:
         return model
-    compiled: Callable[[Tensor], Tensor] = compile(model if _ISOLATES else _Apart(model))
+
+    def forward(images: Tensor) -> Tensor:
+        return cast(Tensor, model(images))
+
+    # Dynamo counts recompilations by code: networks of one class would share the limit, with the code of their class.
+    code = forward.__code__.replace(co_name=f"forward_{id(forward)}")
+    compiled = torch.compile(FunctionType(code, globals(), closure=forward.__closure__), backend=backend)
 
     def run(images: Tensor) -> Tensor:
         if torch.nn.modules.module._has_any_global_hook():  # which Dynamo does not guard against
@@ -55,16 +58,3 @@ def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = 
         return compiled(images)
 
     return run
-
-
-class _Apart(nn.Module):
-    """A model behind a ``forward`` whose code is its own, which Dynamo counts recompilations by."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        code = _Apart._forward.__code__.replace(co_name=f"forward_{id(self)}")
-        self.forward = MethodType(FunctionType(code, globals()), self)
-
-    def _forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, self.model(images))

@@ -35,7 +35,7 @@ class Executor:
         if plan is None:
             recording = Recording(self._module)
             outputs = recording.run(*arguments)
-            self._plans[key] = recording.plan()
+            self._plans[key] = Planner(recording).compile()
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
             return outputs
@@ -99,10 +99,6 @@ class Recording(fx.Interpreter):
         self.outputs[node] = [users.get(index, (node, index)) for index in range(len(outputs))]
         for place, tensor in zip(self.outputs[node], outputs, strict=True):
             self.made[place] = tuple(tensor.shape), tensor.stride(), tensor.dtype
-
-    def plan(self) -> Any:
-        """Return a function that does the same again."""
-        return Planner(self).compile()
 
 
 class Planner:

@@ -184,7 +184,7 @@ class Fusion:
         layers, last = [first], node
         if first.depthwise and (following := self._only_user(node)) is not None:
             second = Layer.from_node(following)
-            if isinstance(second, Layer) and second.pointwise:
+            if isinstance(second, Layer) and not second.depthwise:
                 layers.append(second)
                 last = self._take(following)
         following = self._only_user(last)

@@ -23,11 +23,6 @@ class Layer:
     channels: int
     channels_out: int
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether it is a 1×1 convolution over all channels."""
-        return not self.depthwise
-
     @classmethod
     def from_node(cls, node: fx.Node) -> "Layer | str | None":
         """Return the layer that a node is; else why PyTorch computes it, or None if it is no convolution."""
@@ -79,9 +74,7 @@ def name(node: fx.Node) -> str:
 
 def pair(value: Any) -> tuple[int, int]:
     """Return rows and columns of a setting that may be one number for both."""
-    if isinstance(value, int):
-        return value, value
-    return (value[0], value[-1])
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def zero_padding(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, int] | None:

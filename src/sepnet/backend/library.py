@@ -5,6 +5,7 @@ reference meaning in plain PyTorch. PyTorch's dispatcher and the executor's plan
 """
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepnet.backend.native import native
+from sepnet.backend.native import Native, native
 
 library = torch.library.Library("sepnet", "DEF")
 
@@ -99,14 +100,12 @@ def new_image(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def new_like(tensor: Tensor | None, like: Tensor) -> Tensor:
+def new_like(tensor: Tensor | None, like: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
     """Return an uninitialized tensor like the first; an empty one where there is none: operators cannot return None."""
-    return like.new_empty(0) if tensor is None else torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    return like.new_empty(0) if tensor is None else torch.empty_like(tensor, memory_format=layout)
 
 
-def new_image_like(image: Tensor | None, like: Tensor) -> Tensor:
-    """Return uninitialized images of the same shape, channels innermost in memory; an empty tensor for none."""
-    return like.new_empty(0) if image is None else torch.empty_like(image, memory_format=torch.channels_last)
+new_image_like = functools.partial(new_like, layout=torch.channels_last)
 
 
 def gradients(
@@ -126,15 +125,11 @@ def gradients(
     return tuple(outputs[0].new_empty(0) if tensor is None else next(found) for tensor in given)
 
 
-def computes(x: Tensor, *float32: Tensor | None) -> bool:
-    """Tell whether there are kernels for images of x's type whose other tensors are float32."""
+def kernels_for(dtype: torch.dtype, *float32: Tensor | None) -> Native | None:
+    """Return the library, if it computes images of this type and the other tensors that there are are float32."""
     compiled = native()
-    return compiled is not None and compiled.computes(x.dtype) and are_float32(*float32)
-
-
-def are_float32(*tensors: Tensor | None) -> bool:
-    """Tell whether all tensors that there are have the type of weights and statistics."""
-    return all(tensor is None or tensor.dtype == torch.float32 for tensor in tensors)
+    whole = all(tensor is None or tensor.dtype == torch.float32 for tensor in float32)
+    return compiled if compiled and compiled.computes(dtype) and whole else None
 
 
 def pointers(address: Address, *tensors: Tensor | None) -> list[int | None]:

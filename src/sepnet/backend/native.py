@@ -13,7 +13,7 @@ import torch
 from sepnet.backend import build
 from sepnet.environment import processor_capabilities
 from sepnet.errors import SepnetError
-from sepnet.notices import notice
+from sepnet.notices import notice_once
 
 _AVX512 = ("avx2", "fma3", "avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl")
 VARIANTS = {
@@ -34,7 +34,7 @@ NONE = "none"
 _STAGE_COUNTS = (
     *("threads", "images", "height", "width", "channels", "out_height", "out_width", "out_channels"),
     *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns"),
-    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "activation", "relu_out", "tile_registers"),
+    *("dilation_rows", "dilation_columns", "pad_rows", "pad_columns", "activation", "relu_out"),
 )
 _STAGE_TENSORS = (
     *("x", "coefficients", "residual", "depthwise", "pointwise", "bias", "y", "sums", "middle", "given"),
@@ -88,11 +88,6 @@ class Native:
     def lanes(self) -> int:
         """Channels that the library takes at a time: ``LANES`` of ``csrc/vector.h``."""
         return 8 if self.variant == "avx2" else 16
-
-    @property
-    def tiles(self) -> bool:
-        """Whether products of bf16 are made in tile registers."""
-        return self.variant == TILED
 
     def computes(self, dtype: torch.dtype) -> bool:
         """Tell whether the library has kernels for tensors of this type."""
@@ -160,15 +155,13 @@ def _find() -> Native | str:
         return "the processor lacks AVX2"
     if wanted and wanted not in runs:
         return f"{SWITCH}={wanted}, which the processor cannot run"
-    candidates = [wanted] if wanted else runs
-    for path in dict.fromkeys(map(library, candidates)):
+    for variant in [wanted] if wanted else runs:
+        path, tiled = library(variant), variant == TILED
         loaded = _load(path) if path.is_file() else None
         if isinstance(loaded, str):
-            notice(f"compiled kernels '{path}' are not used: {loaded}; delete them and install sepnet again")
-        elif loaded is not None:
-            for variant in candidates:
-                if library(variant) == path and (variant != TILED or loaded.sepnet_allow_tiles()):
-                    return Native(variant, loaded)
+            notice_once(f"compiled kernels '{path}' are not used: {loaded}; delete them and install sepnet again")
+        elif loaded is not None and loaded.sepnet_use_tiles(tiled) == tiled:
+            return Native(variant, loaded)
     return f"no compiled library{wanted and f' for {wanted}'} (install a C++ compiler, then sepnet again)"
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sepnet.backend.library import Address, Call, are_float32, gradients, library, new_like, pointers, register
-from sepnet.backend.native import Norm, native
+from sepnet.backend.library import Address, Call, gradients, kernels_for, library, new_like, pointers, register
+from sepnet.backend.native import Norm
 
 _BATCH = "Tensor sums, Tensor? weight, Tensor? bias"
 
@@ -61,8 +61,8 @@ def _outputs(sums: Tensor, weight: Any, bias: Any, mean: Any, var: Any, *_: Any)
 
 def _call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
     sums, weight, bias, mean, var, count, eps, momentum = flat
-    compiled = native()
-    if compiled is None or not are_float32(weight, bias, mean, var):
+    compiled = kernels_for(torch.float32, weight, bias, mean, var)
+    if compiled is None:
         return None
     tensors = pointers(address, sums, weight, bias, *outputs[:2], mean, var, *outputs[2:])
     return Call(compiled.kernel("norm_forward"), Norm(sums.shape[1], count, eps, momentum, *tensors))
@@ -74,8 +74,8 @@ def _backward_outputs(sums: Tensor, weight: Any, bias: Any, *_: Any) -> tuple[Te
 
 def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
     sums, weight, bias, count, eps, moments, grad_coefficients = flat
-    compiled = native()
-    if compiled is None or not are_float32(weight, bias):
+    compiled = kernels_for(torch.float32, weight, bias)
+    if compiled is None:
         return None
     tensors = (sums, weight, bias, None, moments, None, None, None, None, grad_coefficients, *outputs)
     return Call(compiled.kernel("norm_backward"), Norm(sums.shape[1], count, eps, 0.0, *pointers(address, *tensors)))

@@ -30,6 +30,5 @@ def clean(module: fx.GraphModule) -> None:
 
 def _alike(target: fx.Node, source: fx.Node) -> bool:
     first, second = target.meta["val"], source.meta["val"]
-    return all(getattr(first, what) == getattr(second, what) for what in ("shape", "dtype", "device")) and (
-        first.stride() == second.stride()
-    )
+    same = all(getattr(first, what) == getattr(second, what) for what in ("shape", "dtype", "device"))
+    return same and bool(first.stride() == second.stride())

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sepnet.backend import stage
 from sepnet.backend.library import Address, Call, gradients, library, new_image, new_image_like, new_like, register
-from sepnet.backend.native import Pool, native
+from sepnet.backend.native import Pool
 from sepnet.backend.stage import Inputs
 
 
@@ -101,9 +101,9 @@ def _call_of(
     name: str, flat: Sequence[Any], shape: Sequence[int], tensors: Sequence[Tensor | None], address: Address
 ) -> Call | None:
     inputs, seed, params, _ = _split(flat)
-    compiled, x = native(), inputs.x
+    compiled, x = stage.kernels(inputs), inputs.x
     whole = not any(size % window for size, window in zip(x.shape[2:], params.window, strict=True))
-    if compiled is None or not stage.computable(inputs) or (params.ceil and not whole):
+    if compiled is None or (params.ceil and not whole):
         return None
     of_stage = stage.arguments(inputs, stage.Params(activation=params.activation), shape[1:], tensors, address)
     place = address(seed) if params.dropout and seed is not None else None

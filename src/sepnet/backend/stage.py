@@ -11,8 +11,8 @@ from torch.utils.flop_counter import register_flop_formula
 from sepnet.backend.library import (
     Address,
     Call,
-    computes,
     gradients,
+    kernels_for,
     library,
     new_image,
     new_image_like,
@@ -20,7 +20,7 @@ from sepnet.backend.library import (
     pointers,
     register,
 )
-from sepnet.backend.native import Stage, native
+from sepnet.backend.native import Native, Stage
 
 ACTIVATIONS: Sequence[Callable[[Tensor], Tensor]] = (
     lambda value: value,
@@ -136,25 +136,23 @@ def arguments(
     """
     kernel = (1, 1) if inputs.depthwise is None else inputs.depthwise.shape[2:]
     images, channels, height, width = inputs.x.shape
-    compiled = native()
     return Stage(
         *(torch.get_num_threads(), images, height, width, channels, shape[1], shape[2], shape[0]),
         *(*kernel, *params.stride, *params.dilation, *params.padding, params.activation, params.relu_out),
-        compiled is not None and compiled.tiles,
         *pointers(address, *inputs, *tensors),
     )
 
 
-def computable(inputs: Inputs) -> bool:
-    """Tell whether the kernels take tensors of these types."""
+def kernels(inputs: Inputs) -> Native | None:
+    """Return the library, if it takes tensors of these types."""
     same = inputs.residual is None or inputs.residual.dtype == inputs.x.dtype
-    return same and computes(inputs.x, inputs.coefficients, *inputs[3:])
+    return kernels_for(inputs.x.dtype, inputs.coefficients, *inputs[3:]) if same else None
 
 
 def _outputs(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs, params, (with_sums, with_given, with_middle) = _split(flat)
-    x, (channels, height, width), compiled = inputs.x, _output_shape(inputs, params), native()
-    lanes = compiled.lanes if compiled is not None and computable(inputs) else 0
+    x, (channels, height, width), compiled = inputs.x, _output_shape(inputs, params), kernels(inputs)
+    lanes = 0 if compiled is None else compiled.lanes
     with_middle = with_middle and lanes and inputs.depthwise is not None and inputs.pointwise is not None
     middle = (x.shape[0], height, width, -(-x.shape[1] // lanes) * lanes) if with_middle else 0
     return (
@@ -165,13 +163,18 @@ def _outputs(*flat: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
-def _call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
+def _call_of(
+    name: str, flat: Sequence[Any], shape: Sequence[int], tensors: Sequence[Tensor | None], address: Address
+) -> Call | None:
     inputs, params, _ = _split(flat)
-    compiled = native()
-    if compiled is None or not computable(inputs):
+    compiled = kernels(inputs)
+    if compiled is None:
         return None
-    kernel = compiled.kernel("stage_forward", inputs.x.dtype)
-    return Call(kernel, arguments(inputs, params, outputs[0].shape[1:], outputs, address))
+    return Call(compiled.kernel(name, inputs.x.dtype), arguments(inputs, params, shape[1:], tensors, address))
+
+
+def _call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
+    return _call_of("stage_forward", flat, outputs[0].shape, outputs, address)
 
 
 def _backward_outputs(*flat: Any) -> tuple[Tensor, ...]:
@@ -186,13 +189,9 @@ def _backward_outputs(*flat: Any) -> tuple[Tensor, ...]:
 
 
 def _backward_call(flat: Sequence[Any], outputs: Sequence[Tensor], address: Address) -> Call | None:
-    inputs, params, (y, middle, grad_y, grad_sums, grad_given, _) = _split(flat)
-    compiled = native()
-    if compiled is None or not computable(inputs):
-        return None
+    y, middle, grad_y, grad_sums, grad_given, _ = flat[_END:]
     tensors = (y, None, middle, None, grad_y, grad_sums, grad_given, *outputs)
-    kernel = compiled.kernel("stage_backward", inputs.x.dtype)
-    return Call(kernel, arguments(inputs, params, y.shape[1:], tensors, address))
+    return _call_of("stage_backward", flat, y.shape, tensors, address)
 
 
 STAGE = register(

@@ -28,8 +28,8 @@ SEPNET_KERNELS(bf16, sepnet::bf16)
 void sepnet_run(const sepnet::Call* calls, int64_t count, const char* arguments) {
   for (int64_t i = 0; i < count; i++) calls[i].kernel(arguments + calls[i].offset);
 }
-// Whether products can be made in tile registers: what `tile_registers` of a stage then may say.
-int64_t sepnet_allow_tiles() { return sepnet::allow_tiles(); }
+// Make products in tile registers from now on, or not; return whether they are.
+int64_t sepnet_use_tiles(int64_t wanted) { return sepnet::use_tiles(wanted); }
 void sepnet_norm_forward(const sepnet::Norm* norm) { sepnet::norm_forward(*norm); }
 void sepnet_norm_backward(const sepnet::Norm* norm) { sepnet::norm_backward(*norm); }
 }

@@ -21,7 +21,6 @@ struct Stage {
   int64_t threads, images, height, width, channels, out_height, out_width, out_channels;
   Window window;
   int64_t pad_rows, pad_columns, activation, relu_out;
-  int64_t tile_registers;  // whether products may be made in them: see tiles.h
   const void* x;
   const float* coefficients;  // (2, C): scale, shift
   const void* residual;       // as x
@@ -228,9 +227,9 @@ void forward(const Stage& s) {
   const int64_t padded_in = s.padded_in(), padded_out = s.padded_out();
   const bool deep = s.depthwise, wide = s.pointwise, as_it_is = s.direct() && s.channels % PER_UNIT<T> == 0;
   // In tiles, rows are taken with their padding, so that depths divide well.
-  const bool in_whole = in_tiles<T>(s.tile_registers, units_of<T>(padded_in)) && !as_it_is;
+  const bool in_whole = in_tiles<T>(units_of<T>(padded_in)) && !as_it_is;
   const int64_t units = units_of<T>(in_whole ? padded_in : s.channels);
-  const bool tiled = in_tiles<T>(s.tile_registers, units);
+  const bool tiled = in_tiles<T>(units);
   const int64_t group = s.group(), tiles = s.tiles();
   Arena& shared = shared_arena();
   shared.reserve(Arena::room<float>(s.taps() * padded_in) + Arena::room<float>((units + 1) * padded_out) +
@@ -482,7 +481,7 @@ const float* gather_middle<bf16>(const bf16* middle, int64_t count, int64_t vect
 template <class T>
 void backward(const Stage& s) {
   const int64_t padded_in = s.padded_in(), padded_out = s.padded_out();
-  const bool tiled = in_tiles<T>(s.tile_registers, units_of<T>(padded_out));
+  const bool tiled = in_tiles<T>(units_of<T>(padded_out));
   const int64_t units = units_of<T>(tiled ? padded_out : s.out_channels);
   const int64_t taps = s.taps(), group = s.group(), tiles = s.tiles();
   const bool deep = s.depthwise, wide = s.pointwise;

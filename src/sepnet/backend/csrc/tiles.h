@@ -24,10 +24,12 @@ constexpr int PART = 4;       // rows of sums that done() takes at once: more wo
 
 #if defined(SEPNET_TILES)
 
+inline bool tiles_in_use = false;
+
 // Linux lends a process the tiles when it asks for them.
-inline bool allow_tiles() {
+inline bool use_tiles(bool wanted) {
   constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+  return tiles_in_use = wanted && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 
 // Registers 0 to 3: sums of `rows` rows; 4: as many rows of the left side, `units` wide; 5 to 7: `units` of the right.
@@ -209,15 +211,15 @@ template <class Step>
 
 #else
 
-inline bool allow_tiles() { return false; }
+inline bool use_tiles(bool) { return false; }
 
 #endif
 
-// Whether a product of this depth is made in tiles, given whether the processor has any.
+// Whether a product of this depth is made in tiles.
 template <class T>
-inline bool in_tiles(int64_t tiles, int64_t units) {
+inline bool in_tiles(int64_t units) {
 #if defined(SEPNET_TILES)
-  return std::is_same<T, bf16>::value && tiles && tile_steps(units);
+  return std::is_same<T, bf16>::value && tiles_in_use && tile_steps(units);
 #else
   return false;
 #endif
