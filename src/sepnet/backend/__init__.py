@@ -15,6 +15,8 @@ from sepnet.notices import notice_once
 
 __all__ = ["backend", "compile", "describe", "keep_freed_memory", "network"]
 
+_OWN: Any = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+
 
 def backend(module: Any, inputs: Sequence[Any], **_: Any) -> Callable[..., Any]:
     """Compile a graph for ``torch.compile(model, backend="sepnet")``; Dynamo calls this."""
@@ -31,9 +33,7 @@ def compile(model: nn.Module) -> nn.Module:
     if native.native() is None:
         notice_once(f"computing with {describe()}")
         return model
-    isolate = "isolate_recompiles" in inspect.signature(torch.compile).parameters  # not before PyTorch 2.13
-    options: Any = {"isolate_recompiles": True} if isolate else {}
-    return cast(nn.Module, torch.compile(model, backend=backend, **options))
+    return cast(nn.Module, torch.compile(model, backend=backend, **_OWN))
 
 
 def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = (0,)) -> Callable[[Tensor], Tensor]:
@@ -47,9 +47,10 @@ def network(model: nn.Module, device: torch.device, *, varying: Sequence[int] = 
     def forward(images: Tensor) -> Tensor:
         return cast(Tensor, model(images))
 
-    # Dynamo counts recompilations by code: networks of one class would share the limit, with the code of their class.
-    code = forward.__code__.replace(co_name=f"forward_{id(forward)}")
-    compiled = torch.compile(FunctionType(code, globals(), closure=forward.__closure__), backend=backend)
+    compiled: Any = compile(model)
+    if not _OWN:  # before PyTorch 2.13 networks of one class share the limit of recompilations, with its code
+        code = forward.__code__.replace(co_name=f"forward_{id(forward)}")
+        compiled = torch.compile(FunctionType(code, globals(), closure=forward.__closure__), backend=backend)
 
     def run(images: Tensor) -> Tensor:
         if torch.nn.modules.module._has_any_global_hook():  # which Dynamo does not guard against
