@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,16 +39,17 @@ FOLDER = Path("runs/Residual-against-small-sample/report")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """Return a folder in which the comparison was made, and its standard output kept."""
-    folder = tmp_path_factory.mktemp("made")
+    return once("made", _make)
+
+
+def _make(folder: Path) -> None:
     prepare(folder)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, (folder / "out.txt").open("w") as out:
         patch.chdir(folder)
-        with pytest.MonkeyPatch.context() as streams, (folder / "out.txt").open("w") as out:
-            streams.setattr("sys.stdout", out)
-            assert run(COMPARE.split()) == 0
-    return folder
+        patch.setattr("sys.stdout", out)
+        assert run(COMPARE.split()) == 0
 
 
 @pytest.fixture
