@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from sepnet import api
 from sepnet.cli.app import run
@@ -60,11 +61,33 @@ def test_compare_then_take_up_the_runs(folder: Path, capsys: Captured) -> None:
 
 @pytest.mark.slow
 def test_compare_over_seeds(capsys: Captured) -> None:
-    compared = run_json(f"{COMPARE} --seeds 2", capsys)
+    compared = run_json(f"{COMPARE} --seeds 2 --workers 1", capsys)
     assert compared["base"]["seeds"] == compared["challenger"]["seeds"] == [0, 1]
     statistics = compared["verdict"]["by_statistics"]
     assert (statistics["test"], statistics["base_runs"], statistics["challenger_runs"]) == ("welch", 2, 2)
     assert statistics["low"] <= statistics["difference"] <= statistics["high"]
+
+
+@pytest.mark.slow
+def test_compare_trains_seeds_side_by_side_and_takes_up_what_is_there(folder: Path, capsys: Captured) -> None:
+    assert run([*COMPARE.split(), "--seeds", "2", "--workers", "2", "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    side_by_side = json.loads(captured.out)
+    assert "(4 of 4 trials" in captured.err
+    assert captured.err.count("reusing the finished run") == 4
+    (folder / "runs/larger-sample-seed1/manifest.json").unlink()
+    in_turn = run_json(f"{COMPARE} --seeds 2 --workers 1 --out in-turn", capsys)
+    for side in ("base", "challenger"):
+        assert in_turn[side]["final_accuracy"] == side_by_side[side]["final_accuracy"]
+    again = run_json(f"{COMPARE} --seeds 2", capsys)
+    assert again["verdict"] == side_by_side["verdict"]
+
+
+def test_compare_refuses_workers_that_cannot_build_what_is_in_memory() -> None:
+    with pytest.raises(SepnetError, match="workers is 2: other processes need networks and data by name"):
+        api.compare(lambda **_: nn.Flatten(), "champion", workers=2)
+    with pytest.raises(SepnetError, match="workers is 'many': expected a whole number"):
+        api.compare(workers="many")
 
 
 @pytest.mark.slow

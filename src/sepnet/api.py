@@ -27,6 +27,8 @@ from sepnet.rules import check as check_anatomy
 from sepnet.runs import Run
 from sepnet.runs.listing import list_runs
 from sepnet.speed import throughput
+from sepnet.sweep.shares import worker_count
+from sepnet.sweep.side_by_side import train as train_side_by_side
 from sepnet.sweep.sweep import Sweep
 from sepnet.training import experiment, trained_network
 
@@ -339,6 +341,7 @@ def compare(
     lr: float | None = None,
     settings: Mapping[str, Any] | None = None,
     seeds: int = 1,
+    workers: int | str | None = 1,
     base_recipe: str | Path | Recipe | None = None,
     recipe: str | Path | Recipe | None = None,
     device: str | torch.device = "auto",
@@ -364,6 +367,9 @@ def compare(
         lr: the (highest) learning rate.
         settings: more fields of both recipes, as for :func:`train`.
         seeds: how many runs of each, with seeds 0, 1, …
+        workers: processes that train them side by side, each with its share of the cores: a number, ``auto`` for as
+            many as are measured to be fastest, or None for a process a core where there are seeds. Networks and data
+            have to be named; a script needs ``if __name__ == "__main__":``, as for :mod:`multiprocessing`.
         base_recipe: of the base; its own when absent.
         recipe: of the challenger; its own when absent.
         device: as for :func:`train`.
@@ -380,14 +386,22 @@ def compare(
 
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    contestants = _run_or_network(base), _run_or_network(challenger)
+    side_by_side = worker_count(workers) != 1 and (seeds > 1 or workers is not None)
+    named = isinstance(data, str | Path) or getattr(data, "pictures", None) is not None
+    if side_by_side and not (named and not any(map(callable, contestants))):
+        if workers is not None:
+            raise SepnetError(f"workers is {workers}: other processes need networks and data by name or path")
+        side_by_side = False
     return compare_contestants(
-        Contestant(_run_or_network(base), base_recipe),
-        Contestant(_run_or_network(challenger), recipe),
+        Contestant(contestants[0], base_recipe),
+        Contestant(contestants[1], recipe),
         data,
         rules=_rules(rules),
         seeds=seeds,
         out=Path(out),
         trust=trust,
+        train=partial(train_side_by_side, workers=workers) if side_by_side else None,
         **_merge(given, settings),
         device=device,
         precision=precision,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sepnet.runs import Run
-from sepnet.sweep import sweep as sweep_module
+from sepnet.sweep import shares
 from sepnet.sweep.sweep import Sweep
 from tests.training.support import patterns
 
@@ -90,7 +90,7 @@ def undisturbed(file: Path, out: Path) -> Sweep:
     sweep, threads = Sweep.open(file, out), torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(file.parent):
-        patch.setattr(sweep_module, "Processes", Inline)
+        patch.setattr(shares, "Processes", Inline)
         sweep.run()
     torch.set_num_threads(threads)
     return sweep

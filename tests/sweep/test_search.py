@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sepnet.cli.app import run
 from sepnet.errors import SepnetError
-from sepnet.sweep import sweep as sweep_module
+from sepnet.sweep import shares
 from sepnet.sweep.search import JOURNAL, STUDY
 from sepnet.sweep.sweep import Sweep
 from sepnet.sweep.tables import entries, front
@@ -39,7 +39,7 @@ LIMIT = 600
 @pytest.fixture(autouse=True)
 def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
     workers = Inline()
-    monkeypatch.setattr(sweep_module, "Processes", lambda *_: workers)
+    monkeypatch.setattr(shares, "Processes", lambda *_: workers)
     return workers
 
 

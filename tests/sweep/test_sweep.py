@@ -12,17 +12,17 @@ import time
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from scipy import stats
 
+from sepnet import environment
 from sepnet.cli.app import run
-from sepnet.environment import cores
 from sepnet.errors import SepnetError
 from sepnet.runs import Run
 from sepnet.sweep import shares, worker
-from sepnet.sweep import sweep as sweep_module
 from sepnet.sweep.ledger import FILE, Outcome, write_ledger
 from sepnet.sweep.sweep import Sweep
 from sepnet.sweep.tables import COSTS, entries, front
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("pytorch_alone")
 @pytest.fixture(autouse=True)
 def inline(monkeypatch: pytest.MonkeyPatch) -> Inline:
     workers = Inline()
-    monkeypatch.setattr(sweep_module, "Processes", lambda *_: workers)
+    monkeypatch.setattr(shares, "Processes", lambda *_: workers)
     return workers
 
 
@@ -44,7 +44,7 @@ def trained(pytorch_alone: None, tmp_path_factory: pytest.TempPathFactory) -> Sw
     """Train the rows undisturbed."""
     sweep = Sweep.open(prepare(tmp_path_factory.mktemp("trained")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_module, "Processes", Inline)
+        patch.setattr(shares, "Processes", Inline)
         sweep.run()
     return sweep
 
@@ -109,7 +109,7 @@ def test_a_trial_that_is_broken_off_ends_with_the_same_weights(
     sources = {name: (trained.file.parent / name).read_text() for name in ("net.py", "quick.toml")}
     workers = Slices() if travels else Inline()
     workers.travels = travels
-    monkeypatch.setattr(sweep_module, "Processes", lambda *_: workers)
+    monkeypatch.setattr(shares, "Processes", lambda *_: workers)
     sweep = Sweep.open(prepare(tmp_path / "again", HEAD + ROWS.replace("seeds = [0, 1]", "")))
     monkeypatch.chdir(sweep.file.parent)
     sweep = replace(Sweep.open(Path("sweep.toml")), out=sweep.out)
@@ -160,7 +160,7 @@ def test_workers_that_die_are_replaced_and_at_last_given_up(
             return super().submit(function, order)
 
     workers = Dying()
-    monkeypatch.setattr(sweep_module, "Processes", lambda *_: workers)
+    monkeypatch.setattr(shares, "Processes", lambda *_: workers)
     sweep = Sweep.open(prepare(tmp_path))
     sweep.run()
     assert weights(sweep) == weights(trained)
@@ -178,7 +178,7 @@ def test_a_worker_of_another_version_is_refused_by_name(tmp_path: Path, monkeypa
         def submit(self, function: Any, order: Any) -> "Future[Any]":
             return super().submit(function, replace(order, version="0.0.1"))
 
-    monkeypatch.setattr(sweep_module, "Processes", lambda *_: Older())
+    monkeypatch.setattr(shares, "Processes", lambda *_: Older())
     with pytest.raises(SepnetError, match=r"worker .+ has sepnet .+, this sweep 0\.0\.1: install the same version"):
         Sweep.open(prepare(tmp_path)).run()
 
@@ -187,11 +187,20 @@ def test_auto_takes_what_was_measured_fastest_and_says_so(
     trained: Sweep, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     rates = {1: 100.0, 2: 150.0, 4: 130.0, 6: 90.0}
-    monkeypatch.setattr(shares, "_rate", lambda trial, count, out: rates[count])
+    monkeypatch.setattr(shares, "_rate", lambda trial, count, *_: rates[count])
+    monkeypatch.setattr(environment, "cores", lambda: 6)
+    monkeypatch.setattr(shares, "Processes", lambda count, out: SimpleNamespace(count=count))
     trial = trained.plan.trials()[0]
-    assert shares.fastest(trial, 6, trained.out) == 2
+
+    def count(workers: str | None, at_once: int = 6) -> int:
+        given = shares.worker_count(workers)
+        return shares.processes(given, trial, at_once, trained.out, lambda: ((3, 32, 32), 10, 100)).count
+
+    assert count("auto") == 2
     assert "taking 2" in capsys.readouterr().err
-    assert shares.fastest(trial, 1, trained.out) == 1
+    assert count("auto", at_once=1) == 1
+    assert count(None) == 6
+    assert count("3") == 3
 
 
 # Tables.
@@ -278,9 +287,9 @@ def test_interrupted_and_killed_processes_leave_all_that_was_done(tmp_path: Path
     rows = '[[row]]\nname = "a"\n[[row]]\nname = "b"\nparameters = { width = 8 }\n'
     file = prepare(tmp_path, long + rows)
     (tmp_path / "long.toml").write_text("epochs = 60\nbatch_size = 20\nlr = 0.05\n")
-    command = [sys.executable, "-m", "sepnet", "sweep", str(file), "--workers", str(cores())]
+    command = [sys.executable, "-m", "sepnet", "sweep", str(file), "--workers", str(environment.cores())]
     whole = undisturbed(file, tmp_path / "undisturbed")
-    environment = {**os.environ, "SEPNET_KERNELS": "none"}
+    env = {**os.environ, "SEPNET_KERNELS": "none"}
 
     def start(out: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -288,7 +297,7 @@ def test_interrupted_and_killed_processes_leave_all_that_was_done(tmp_path: Path
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
+            env=env,
             start_new_session=True,
         )
 

@@ -60,6 +60,14 @@ def command(
     skip_broken: SkipBrokenOption = False,
     epochs: Annotated[int | None, typer.Option(help="Epochs of both networks; 50 unless given.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each network, with seeds 0, 1, ...")] = 1,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Processes that train side by side, each with its share of the cores; auto measures how many are "
+            "fastest. Unless given, one a core where there are seeds.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images per step of both networks; each recipe's unless given.")
     ] = None,
@@ -129,6 +137,7 @@ def command(
             lr=lr,
             settings=fields,
             seeds=seeds,
+            workers=workers if workers is None or not workers.isdecimal() else int(workers),
             base_recipe=base_recipe,
             recipe=recipe,
             device=device or "auto",

@@ -111,11 +111,13 @@ def compare(
     seeds: int,
     out: Path,
     trust: bool = False,
+    train: Callable[[Sequence[experiment.Job], Path], None] | None = None,
     **options: Any,
 ) -> Comparison:
     """Check the challenger, bring every run to its end, judge, and write the verdict under ``out``.
 
-    ``trust`` is of :func:`~sepnet.training.trained_network.rebuild`; ``options`` go to
+    ``trust`` is of :func:`~sepnet.training.trained_network.rebuild`; ``train``, where it is given, brings all jobs to
+    their ends before they are taken up one after the other; ``options`` go to
     :func:`~sepnet.training.experiment.prepare`.
     """
     if seeds < 1:
@@ -129,8 +131,12 @@ def compare(
     report = check(anatomies[1], rules, starts[1].footprint)
     if not report.kept:
         notice(f"{anatomies[1].network} breaks the rules ({', '.join(report.broken)}); training it anyway")
+    if train is not None:
+        train([job for start in starts for job in start.jobs], out)
     sides = [
-        ContestantResult(anatomy=start.anatomy, runs=tuple(finish(out) for finish in start.finishers))
+        ContestantResult(
+            anatomy=start.anatomy, runs=start.runs or tuple(experiment.take_up(job, out) for job in start.jobs)
+        )
         for start in starts
     ]
     verdict = judge(sides[0].runs, sides[1].runs)
@@ -170,7 +176,9 @@ class _Start:
     config: RunConfig
     anatomy: Anatomy
     footprint: Callable[[], Footprint]
-    finishers: Sequence[Callable[[Path], Run]]
+    jobs: Sequence[experiment.Job] = ()
+    runs: tuple[Run, ...] = ()
+    """In place of jobs, where it was trained before."""
 
 
 def _start(
@@ -189,7 +197,7 @@ def _start(
             network.config,
             anatomy,
             partial(trained_network.memory_on_device, network, trust=trust),
-            [lambda out: network],  # noqa: ARG005
+            runs=(network,),
         )
     if isinstance(network, nn.Module) and seeds > 1:
         raise SepnetError(
@@ -200,9 +208,8 @@ def _start(
     model = experiment.build_network(network, job.dataset, job.config.recipe, job.config.seed)
     anatomy = trace(model, job.config.image_shape, name=job.config.network)
     seeded = [replace(job, config=replace(job.config, seed=seed)) for seed in range(seeds)]
-    finishers = [partial(experiment.take_up, one) for one in seeded]
     measured = partial(footprint, model, job.config.image_shape, name=job.config.network)
-    return _Start(job.config, anatomy, measured, finishers)
+    return _Start(job.config, anatomy, measured, jobs=seeded)
 
 
 def to_text(comparison: Comparison) -> str:

@@ -115,24 +115,24 @@ def run_trials(
     origin: Callable[[Trial], Mapping[str, Any]],
     sources: Mapping[str, str],
     watch: Callable[[int], None],
+    again: str = "sepnet sweep",
 ) -> None:
     """Run what the source has until there is nothing left.
 
     Args:
         source: of the trials.
         workers: who trains them.
-        out: the sweep's folder, which nobody else may be writing to.
+        out: the folder of the runs.
         origin: what a new run notes of its sweep.
         sources: Python files that workers elsewhere need.
         watch: is called now and then with the number of trials that are running.
+        again: the command that goes on after an interruption.
 
     Raises:
         SepnetError: a trial cannot be trained, or loses its workers again and again; the others are saved.
         Interrupted: SIGINT or SIGTERM came; what was running is saved.
 
     """
-    for left in out.glob(".session-*"):  # workers of a killed coordinator stop when theirs has gone
-        left.unlink(missing_ok=True)
     session = out.resolve() / f".session-{secrets.token_hex(8)}"
     session.touch()
     active: dict[Future[Progress], Leg] = {}
@@ -200,7 +200,7 @@ def run_trials(
             if error:
                 raise error
             if signals.received:
-                raise Interrupted(signals.received, out, "call the same `sepnet sweep` again")
+                raise Interrupted(signals.received, out, f"call the same `{again}` again")
     finally:
         session.unlink(missing_ok=True)
 

@@ -32,25 +32,29 @@ class Trial:
     seed: int
     network: str
     """With its arguments."""
-    recipe: str | None
+    recipe: str | Recipe | None
     """As it was named; None is the network's own."""
     settings: dict
     data: str
+    """Empty for a run that exists, whose data are read again."""
     device: str
     precision: str
     validation: str = "holdout"
     teachers: tuple[str, ...] = ()
+    loggers: tuple[str, ...] = ()
+    folder: str = ""
+    """Of the run, where it is no sweep's."""
 
     @property
     def name(self) -> str:
         """The run's folder."""
-        return f"{self.row}-seed{self.seed}"
+        return self.folder or f"{self.row}-seed{self.seed}"
 
     @property
     def command(self) -> str:
         """The command line that trains the same alone."""
         words = ["sepnet", "train", self.network, "--data", self.data, "--validation", self.validation]
-        words += [] if self.recipe is None else ["--recipe", self.recipe]
+        words += [] if self.recipe is None else ["--recipe", str(self.recipe)]
         for key, value in self.settings.items():
             words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
         words += ["--teacher", ",".join(self.teachers)] if self.teachers else []

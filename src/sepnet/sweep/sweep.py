@@ -2,9 +2,10 @@
 
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,17 +17,15 @@ from sepnet.rules import Rules, load_rules
 from sepnet.runs import Run
 from sepnet.sweep import tables
 from sepnet.sweep.cluster import DaskWorkers, sources_of
-from sepnet.sweep.designs import epochs_of, judge
-from sepnet.sweep.engine import Leg, Processes, Workers, run_trials
+from sepnet.sweep.designs import epochs_of, images, judge
+from sepnet.sweep.engine import Leg, Workers, run_trials
 from sepnet.sweep.ledger import Ledger, read_ledger, write_ledger
 from sepnet.sweep.plan import Plan, Trial, read_plan
 from sepnet.sweep.search import Designs
-from sepnet.sweep.shares import fastest
+from sepnet.sweep.shares import processes, worker_count
 from sepnet.sweep.view import Status, View
 from sepnet.sweep.worker import Progress
-from sepnet.training import experiment
 
-AUTO = "auto"
 PICTURE = "fronts.png"
 
 
@@ -92,7 +91,7 @@ class Sweep:
             Interrupted: SIGINT or SIGTERM came; what was running is saved.
 
         """
-        count = _count(workers)
+        count = worker_count(workers)
         if cluster is not None and workers is not None:
             raise SepnetError(
                 "workers and cluster are both given: the one is this machine's, the other a cluster's own"
@@ -103,10 +102,15 @@ class Sweep:
             rows = Designs(self.plan, self.out, rules) if self.plan.search else Rows(self.plan, self.out, rules)
             try:
                 if rows.waiting:
-                    with (
-                        self._workers(count, cluster, rows.waiting[0], rows.at_once) as found,
-                        View(rows.status) as view,
-                    ):
+                    for left in self.out.glob(".session-*"):  # workers of a killed coordinator stop without it
+                        left.unlink(missing_ok=True)
+                    first = rows.waiting[0]
+                    found: Workers = (
+                        processes(count, first, rows.at_once, self.out, partial(images, first.data))
+                        if cluster is None
+                        else DaskWorkers(cluster)
+                    )
+                    with closing(found), View(rows.status) as view:
                         rows.say = view.say
                         sources = {} if cluster is None else sources_of(self.plan)
                         run_trials(rows, found, self.out, origin=self._origin(), sources=sources, watch=view.watch)
@@ -120,47 +124,21 @@ class Sweep:
         commit = environment.commit() or ""
         return lambda trial: {"row": trial.row, "command": trial.command, "commit": commit}
 
-    @contextmanager
-    def _workers(self, count: int | None, cluster: str | None, trial: Trial, at_once: int) -> Iterator[Workers]:
-        most = min(at_once, environment.cores())
-        if cluster is not None:
-            workers: Workers = DaskWorkers(cluster)
-        else:
-            if count is None:
-                count = 1 if experiment.resolve_device(trial.device).startswith("cuda") else most
-            workers = Processes(count or fastest(trial, most, self.out), self.out)
-        try:
-            yield workers
-        finally:
-            workers.close()
 
+class Trials:
+    """Trials that are known beforehand, in their order."""
 
-class Rows:
-    """The trials of rows and grid that are still to be trained, in their order."""
-
-    def __init__(self, plan: Plan, out: Path, rules: Rules | None) -> None:
-        trials = plan.trials()
+    def __init__(self, trials: Sequence[Trial]) -> None:
         self.say: Callable[[str], None] = notice
         self.status = Status(total=len(trials))
         self.waiting: deque[Trial] = deque()
         self._epochs = {trial.name: epochs_of(trial) for trial in trials}
         self._done: dict[str, int] = {}
-        ledger = read_ledger(out)
-        for trial in trials:
-            outcome, folder = ledger.get((trial.row, trial.seed)), out / trial.name
-            if outcome is not None and folder.exists():
-                _require_same(folder, outcome.command, trial)
-            if outcome is not None and outcome.finished:
-                self._finish(trial, outcome.accuracy)
-            elif reason := Run.open(folder).diverged if folder.exists() else "":
-                self._fail(trial, f"{reason}; remove '{folder}' to try again")
-            elif broken := judge(trial, rules).broken:
-                self.status.rejected += 1
-                self._epochs.pop(trial.name)
-                notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(broken)})")
-            else:
-                self.waiting.append(trial)
-                self._done[trial.name] = outcome.epochs if outcome else 0
+
+    def add(self, trial: Trial, done: int) -> None:
+        """Let a trial wait that has so many epochs."""
+        self.waiting.append(trial)
+        self._done[trial.name] = done
         self._show_work()
 
     @property
@@ -201,6 +179,28 @@ class Rows:
         self.status.work = sum(self._done.values()) / max(1, sum(self._epochs.values()))
 
 
+class Rows(Trials):
+    """The trials of rows and grid that are still to be trained."""
+
+    def __init__(self, plan: Plan, out: Path, rules: Rules | None) -> None:
+        super().__init__(trials := plan.trials())
+        ledger = read_ledger(out)
+        for trial in trials:
+            outcome, folder = ledger.get((trial.row, trial.seed)), out / trial.name
+            if outcome is not None and folder.exists():
+                _require_same(folder, outcome.command, trial)
+            if outcome is not None and outcome.finished:
+                self._finish(trial, outcome.accuracy)
+            elif reason := Run.open(folder).diverged if folder.exists() else "":
+                self._fail(trial, f"{reason}; remove '{folder}' to try again")
+            elif broken := judge(trial, rules).broken:
+                self.status.rejected += 1
+                self._epochs.pop(trial.name)
+                notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(broken)})")
+            else:
+                self.add(trial, outcome.epochs if outcome else 0)
+
+
 def _require_same(folder: Path, command: str, trial: Trial) -> None:
     """Raise unless a run was made for this very trial; the places of files may have changed."""
     had, has = ([PurePath(word).name for word in shlex.split(text)] for text in (command, trial.command))
@@ -209,12 +209,3 @@ def _require_same(folder: Path, command: str, trial: Trial) -> None:
             f"run '{folder}' was made by `{command}`, and row '{trial.row}' now says `{trial.command}`: give the row "
             "another name, or remove the run"
         )
-
-
-def _count(workers: int | str | None) -> int | None:
-    """Return how many workers are wanted, 0 for ``auto``, None where that was not said."""
-    if workers is None or workers == AUTO:
-        return None if workers is None else 0
-    if not str(workers).isdecimal() or int(workers) < 1:
-        raise SepnetError(f"workers is '{workers}': expected a whole number of at least 1, or {AUTO}")
-    return int(workers)

@@ -103,8 +103,9 @@ def advance(order: Order) -> Progress:
 
 def _train(order: Order, out: Path, pause: Callable[[int], bool]) -> tuple[Run, str]:
     """Train the trial's run under ``out``; return it, and why it cannot go on."""
-    trial, data = order.trial, _dataset(order.trial.data, Path.cwd())
-    names = ("seed", "device", "precision", "validation", "teachers")
+    trial = order.trial
+    data = _dataset(trial.data, Path.cwd()) if trial.data else None
+    names = ("seed", "device", "precision", "validation", "teachers", "loggers")
     options: dict[str, Any] = {name: getattr(trial, name) for name in names}
     recipe = trial.resolve_recipe()
     if (out / trial.name).exists():
@@ -115,9 +116,10 @@ def _train(order: Order, out: Path, pause: Callable[[int], bool]) -> tuple[Run, 
                 "row another name"
             )
     else:
+        assert data is not None
         job = experiment.prepare(trial.network, data, recipe, **options)
         run = Run.create(out, trial.name, job.config)
-    if not any("sweep" in session for session in run.sessions):
+    if order.origin and not any("sweep" in session for session in run.sessions):
         run.note_session({"sweep": dict(order.origin)})
     try:
         experiment.train_run(job, run, pause=pause, patience=PATIENCE)

@@ -277,21 +277,26 @@ def take_up(job: Job, out: Path, name: str | None = None) -> Run:
 
     ``name`` is of a new run's folder.
     """
-    run = Run.find(out, job.config, auto=job.auto)
-    if run is None:
-        run = Run.create(out, name or default_name(job.config), job.config)
-        notice(f"training {job.config.network} into {run.path}")
-    elif run.finished:
+    run = find_or_create(job, out, name)
+    if run.finished:
         notice(f"reusing the finished run {run.path}")
         run.network = job.network
         with open_loggers(job.loggers, run):
             if isinstance(job.network, nn.Module):
                 _trained(job, run)
         return run
-    else:
+    if run.history:
         notice(f"resuming the unfinished run {run.path} after epoch {len(run.history)}")
+    else:
+        notice(f"training {job.config.network} into {run.path}")
     train_run(job, run)
     return run
+
+
+def find_or_create(job: Job, out: Path, name: str | None = None) -> Run:
+    """Return the run of the job's configuration under ``out``, or a new one that nothing has been trained in."""
+    found = Run.find(out, job.config, auto=job.auto)
+    return found or Run.create(out, name or default_name(job.config), job.config)
 
 
 def reopen(
