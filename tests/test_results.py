@@ -8,7 +8,7 @@ import pytest
 import sepnet
 from sepnet.networks import build, fingerprint
 from sepnet.recipes.recipe import load_recipe
-from sepnet.rules import Rules
+from sepnet.rules import Rules, load_rules
 from sepnet.runs import Run
 from sepnet.runs.history import best
 from sepnet.sweep.sweep import Sweep
@@ -74,43 +74,77 @@ def test_the_ledger_says_how_far_a_broken_off_run_is() -> None:
     assert sum(" of " in row for row in rows if row.startswith("| [results/")) == len(BROKEN_OFF)
 
 
-# The sweep by which the champion was found.
+# The sweeps by which networks and recipes were chosen, and those that prove what was chosen.
+
+SWEEPS = [
+    file.relative_to(ROOT)
+    for file in sorted((ROOT / "results").glob("*/*.toml"))
+    if "title = " in file.read_text(encoding="utf-8")
+]
+OF_ROWS = [file for file in SWEEPS if "[[row]]" in (ROOT / file).read_text(encoding="utf-8")]
+PROOFS = {"proof"}
+"""Folders of sweeps by which nothing is chosen."""
 
 
 @pytest.fixture
-def ablation(monkeypatch: pytest.MonkeyPatch) -> Sweep:
+def sweep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.chdir(ROOT)  # from which the pages' commands are seen
+    return Sweep.open(request.param)
+
+
+def _of(files: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("sweep", files, ids=lambda file: f"{file.parent.name}-{file.stem}", indirect=True)
+
+
+def test_all_sweeps_are_found() -> None:
+    found = {(file.parent.name, file.stem) for file in SWEEPS}
+    assert found >= {("ablation", "sweep"), ("champion", "sweep"), ("lighter", "10k"), ("search", "tpe-0")}
+
+
+def test_the_champion_and_its_recipes_are_those_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    return Sweep.open("results/ablation/sweep.toml")
-
-
-def test_the_champion_and_its_recipes_are_those_of_the_rows(ablation: Sweep) -> None:
-    rows = {trial.row: trial for trial in ablation.plan.trials()}
+    rows = {trial.row: trial for trial in Sweep.open("results/ablation/sweep.toml").plan.trials()}
     assert fingerprint(build("champion")) == fingerprint(build(rows["wide_shallow"].network))
     for preset, row, epochs in (("champion", "long_cutout_8", 50), ("short", "short_3_wide_grown_0.8", 3)):
         assert load_recipe(preset) == replace(rows[row].resolve_recipe(), name=preset, epochs=epochs)
 
 
-def test_the_sweep_s_ledger_is_of_its_rows(ablation: Sweep) -> None:
-    trials = {(trial.row, trial.seed): trial for trial in ablation.plan.trials()}
-    for key, outcome in ablation.ledger().items():
+@_of(SWEEPS)
+def test_what_is_chosen_is_chosen_by_held_out_images(sweep: Sweep) -> None:
+    images = "test" if sweep.file.parent.name in PROOFS else "holdout"
+    assert sweep.plan.validation == images
+    for outcome in sweep.ledger().values():
+        assert f"--validation {images}" in outcome.command
+
+
+@_of(OF_ROWS)
+def test_a_ledger_is_of_its_rows(sweep: Sweep) -> None:
+    trials = {(trial.row, trial.seed): trial for trial in sweep.plan.trials()}
+    for key, outcome in sweep.ledger().items():
         recipe = trials[key].resolve_recipe()
         assert [outcome.loss, outcome.accuracy] == outcome.history[-1]
-        assert outcome.epochs == len(outcome.history) == recipe.epochs
+        assert outcome.epochs == len(outcome.history)
+        assert recipe.epochs == (outcome.planned or outcome.epochs)
         assert all(f"--set {name}=" in outcome.command for name in trials[key].settings)
 
 
 @pytest.mark.slow
-def test_every_network_of_the_sweep_has_its_size_and_keeps_the_strict_rules(ablation: Sweep) -> None:
+@_of(OF_ROWS)
+def test_networks_have_their_sizes_and_keep_the_strict_rules(sweep: Sweep) -> None:
     rules = Rules(strict=True, batch_norm=True, parameters_below=100_000)
-    ledger = ablation.ledger()
-    for network in {trial.network for trial in ablation.plan.trials()}:
+    own = load_rules(sweep.plan.rules) if sweep.plan.rules else rules
+    ledger = sweep.ledger()
+    for network in {trial.network for trial in sweep.plan.trials()}:
         anatomy = sepnet.summary(network)
         assert sepnet.check(anatomy, rules).kept, network
-        for trial in ablation.plan.trials():
+        assert sepnet.check(anatomy, own).kept, network
+        for trial in sweep.plan.trials():
             outcome = ledger.get((trial.row, trial.seed))
             if trial.network == network and outcome is not None:
                 assert (outcome.parameters, outcome.macs) == (anatomy.parameters, anatomy.macs)
 
 
-def test_the_page_is_what_the_sweep_s_table_prints(ablation: Sweep) -> None:
-    assert (ablation.file.parent / "README.md").read_text() == ablation.to_markdown(ablation.ledger()) + "\n"
+@_of([file for file in OF_ROWS if file.parent.name != "search"])
+def test_a_page_is_what_its_sweep_s_table_prints(sweep: Sweep) -> None:
+    page = sweep.file.with_name("README.md" if sweep.file.stem == "sweep" else f"{sweep.file.stem}.md")
+    assert page.read_text() == sweep.to_markdown(sweep.ledger()) + "\n", f"./run sweep {sweep.file} --table > {page}"
