@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from typer.main import get_command
 
-from docs import tables
+from docs import figures, tables
 from sepnet.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +27,13 @@ def blocks(page: Path, language: str) -> list[str]:
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
 def test_tables_are_current(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == tables.current(page), "write them anew: python -m docs.tables"
+
+
+@pytest.mark.slow
+def test_pictures_are_current(tmp_path: Path) -> None:
+    for made in figures.pictures(tmp_path):
+        kept = ROOT / "docs/pictures" / made.name
+        assert made.read_bytes() == kept.read_bytes(), "draw them anew: python -m docs.figures"
 
 
 def test_the_readme_is_short() -> None:
