@@ -16,14 +16,15 @@ from typing import Any, Literal, get_args, get_origin
 
 from benchmarks.tables import NOTHING, figure, markdown
 from sepnet.anatomy import KINDS
-from sepnet.comparison.significance import judge
+from sepnet.comparison.significance import judge, spread
 from sepnet.recipes.recipe import _RANGES, PRESETS, Recipe, load_recipe
 from sepnet.rules import Rules
 from sepnet.runs import Run
 from sepnet.runs.scores import HEADS
+from sepnet.sweep.ledger import read_ledger
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results/search/README.md")
 BLOCK = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 AS_PUBLISHED = (  # by the assignment, whose runs are not ours
     ("the base network, as the assignment published it", "1,172,410", "", "50", "82.78", "82.82 (epoch 43)", ""),
@@ -39,6 +40,7 @@ RESULTS = {
 MORE_RESULTS = {"resnet8-cifar10": "`resnet8` by recipe `published`"}
 """Those that the README has no room for."""
 EXPORTED = ("champion-cifar10", "resnet8-champion-recipe-cifar10")
+SEARCHES = ("tpe-0", "tpe-1", "tpe-2", "random-0", "random-1", "random-2")
 ENGINES = ("sepnet, images/s", "PyTorch as it comes", "PyTorch, keeping freed memory", "Keras on TensorFlow")
 
 
@@ -123,6 +125,39 @@ def speed_sentence(page: Path) -> str:
     )
 
 
+def search(page: Path) -> str:
+    """Return what the searches under 25,000 parameters came to, and their best designs trained again."""
+    again = read_ledger(page.parent / "best")
+    rows = []
+    for name in SEARCHES:
+        designs = read_ledger(page.parent / name).values()
+        best = max((one for one in designs if one.finished), key=lambda one: one.accuracy)
+        seeds = [100 * one.accuracy for (row, _), one in again.items() if row == name]
+        rows.append(
+            (
+                f"[{name}]({name}.toml)",
+                str(len(designs)),
+                str(sum(one.finished for one in designs)),
+                str(sum(one.epochs for one in designs)),
+                f"`{best.row}`",
+                f"{best.parameters:,}",
+                f"{100 * best.accuracy:.2f}",
+                spread(seeds) if len(seeds) > 1 else "missing",
+            )
+        )
+    heads = (
+        "search",
+        "designs",
+        "to the end",
+        "epochs",
+        "best",
+        "parameters",
+        "its accuracy, %",
+        "of two other seeds, %",
+    )
+    return markdown(heads, rows)
+
+
 def _speeds(record: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     rows = json.loads((ROOT / f"results/speed/{record}.json").read_text(encoding="utf-8"))["rows"]
     for network, engines in itertools.groupby(rows, key=lambda row: row["network"]):
@@ -198,6 +233,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed-amx": speed("amx/speed"),
     "speed-avx2": speed("avx2/speed"),
     "speed-sentence": speed_sentence,
+    "search": search,
     "recipe": recipe,
     "presets": presets,
     "rules": rules,
