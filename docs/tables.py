@@ -142,7 +142,7 @@ def search(page: Path) -> str:
                 f"`{best.row}`",
                 f"{best.parameters:,}",
                 f"{100 * best.accuracy:.2f}",
-                spread(seeds) if len(seeds) > 1 else "missing",
+                spread(seeds) if seeds else "missing",
             )
         )
     heads = (
@@ -153,7 +153,7 @@ def search(page: Path) -> str:
         "best",
         "parameters",
         "its accuracy, %",
-        "of two other seeds, %",
+        "of seeds 1 and 2, %",
     )
     return markdown(heads, rows)
 
