@@ -83,6 +83,13 @@ def test_compare_trains_seeds_side_by_side_and_takes_up_what_is_there(folder: Pa
     assert again["verdict"] == side_by_side["verdict"]
 
 
+@pytest.mark.slow
+def test_a_network_against_itself_is_trained_once_a_seed(folder: Path, capsys: Captured) -> None:
+    compared = run_json(f"compare net.py:small net.py:small {OPTIONS} --no-report --seeds 2", capsys)
+    assert compared["base"]["runs"] == compared["challenger"]["runs"]
+    assert len(compared["base"]["runs"]) == 2
+
+
 def test_compare_refuses_workers_that_cannot_build_what_is_in_memory() -> None:
     with pytest.raises(SepnetError, match="workers is 2: other processes need networks and data by name"):
         api.compare(lambda **_: nn.Flatten(), "champion", workers=2)

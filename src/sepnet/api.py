@@ -387,10 +387,11 @@ def compare(
     """
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     contestants = _run_or_network(base), _run_or_network(challenger)
-    side_by_side = worker_count(workers) != 1 and (seeds > 1 or workers is not None)
-    named = isinstance(data, str | Path) or getattr(data, "pictures", None) is not None
-    if side_by_side and not (named and not any(map(callable, contestants))):
-        if workers is not None:
+    count = worker_count(workers)
+    side_by_side = count != 1 and (seeds > 1 or count is not None)
+    in_memory = not isinstance(data, str | Path) and getattr(data, "pictures", None) is None
+    if side_by_side and (in_memory or any(map(callable, contestants))):
+        if count is not None:
             raise SepnetError(f"workers is {workers}: other processes need networks and data by name or path")
         side_by_side = False
     return compare_contestants(
@@ -401,7 +402,7 @@ def compare(
         seeds=seeds,
         out=Path(out),
         trust=trust,
-        train=partial(train_side_by_side, workers=workers) if side_by_side else None,
+        train=partial(train_side_by_side, count=count) if side_by_side else None,
         **_merge(given, settings),
         device=device,
         precision=precision,

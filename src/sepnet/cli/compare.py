@@ -137,7 +137,7 @@ def command(
             lr=lr,
             settings=fields,
             seeds=seeds,
-            workers=workers if workers is None or not workers.isdecimal() else int(workers),
+            workers=workers,
             base_recipe=base_recipe,
             recipe=recipe,
             device=device or "auto",

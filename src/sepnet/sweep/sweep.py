@@ -135,10 +135,10 @@ class Trials:
         self._epochs = {trial.name: epochs_of(trial) for trial in trials}
         self._done: dict[str, int] = {}
 
-    def add(self, trial: Trial, done: int) -> None:
-        """Let a trial wait that has so many epochs."""
-        self.waiting.append(trial)
-        self._done[trial.name] = done
+    def wait(self, trials: Sequence[tuple[Trial, int]]) -> None:
+        """Let trials wait, each with the number of epochs that it has."""
+        self.waiting.extend(trial for trial, _ in trials)
+        self._done.update({trial.name: done for trial, done in trials})
         self._show_work()
 
     @property
@@ -184,7 +184,7 @@ class Rows(Trials):
 
     def __init__(self, plan: Plan, out: Path, rules: Rules | None) -> None:
         super().__init__(trials := plan.trials())
-        ledger = read_ledger(out)
+        ledger, unfinished = read_ledger(out), list[tuple[Trial, int]]()
         for trial in trials:
             outcome, folder = ledger.get((trial.row, trial.seed)), out / trial.name
             if outcome is not None and folder.exists():
@@ -198,7 +198,8 @@ class Rows(Trials):
                 self._epochs.pop(trial.name)
                 notice(f"{trial.name} is not trained: {trial.network} breaks the rules ({', '.join(broken)})")
             else:
-                self.add(trial, outcome.epochs if outcome else 0)
+                unfinished.append((trial, outcome.epochs if outcome else 0))
+        self.wait(unfinished)
 
 
 def _require_same(folder: Path, command: str, trial: Trial) -> None:
