@@ -7,20 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from docs.tables import ROOT
+from docs.tables import RESULTS, ROOT
 from sepnet.report.theme import MARKERS, THEMES, WIDTH, Palette, save, settle, theme
 from sepnet.runs import Run
 
 FOLDER = ROOT / "docs/pictures"
 NAME = "accuracy"
-RUNS = {
-    "champion-cifar10": "champion",
-    "champion-short-cifar10": "champion, short",
-    "resnet8-champion-recipe-cifar10": "resnet8",
-    "published-cifar10": "published",
-    "base-cifar10": "base",
-}
-"""Of ``results/``, with what they are called in the picture."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +40,14 @@ def draw(palette: Palette) -> Figure:
     """Draw accuracy against parameters, MACs and seconds, under the theme in force."""
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     by_parameters, by_macs, by_seconds = figure.subplots(1, 3, sharey=True)
-    for number, (name, label) in enumerate(RUNS.items()):
+    for number, (name, label) in enumerate(RESULTS.items()):
         run = Run.open(ROOT / "results" / name)
         anatomy, accuracies = run.anatomy, [100 * epoch.val_accuracy for epoch in run.history]
         assert anatomy is not None
         seconds = list(accumulate(epoch.seconds for epoch in run.history))
         colour = palette.series[number]
-        point: dict[str, Any] = {"color": colour, "marker": MARKERS[number], "linestyle": "", "label": label}
+        point: dict[str, Any] = {"color": colour, "marker": MARKERS[number], "linestyle": ""}
+        point["label"] = label.replace("`", "")
         by_parameters.plot([anatomy.parameters], accuracies[-1:], **point)
         by_macs.plot([anatomy.macs / 1e6], accuracies[-1:], **point)
         by_seconds.plot(seconds, accuracies, color=colour, linewidth=1)
